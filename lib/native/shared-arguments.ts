@@ -1,0 +1,93 @@
+import { ShapeError } from "../errors.js";
+import { asTensor, resultDType, type Tensor } from "../tensor.js";
+import type { TokenLogProbs, TokenLogProbsOut } from "../token-log-probs.js";
+import type { Frame } from "./frame.js";
+
+// Groups of arguments that several operations share, in the order of native/addon/shared_arguments.h.
+
+/** What turns raw logits z into the logits of the softmax: z' = softcap·tanh(z/softcap)/temperature. */
+export interface LogitOptions {
+  /** Default 1. */
+  temperature?: number;
+  /** Default: none. */
+  softcap?: number;
+}
+
+export function writeLogitOptions(frame: Frame, { temperature = 1, softcap = 0 }: LogitOptions): void {
+  frame.number(temperature).number(softcap);
+}
+
+/** [rows, columns] of a matrix argument. */
+export function matrixShape(name: string, value: Tensor): [number, number] {
+  const { shape } = asTensor(name, value);
+  const [rows, columns] = shape;
+  if (rows === undefined || columns === undefined || shape.length !== 2) {
+    throw new ShapeError(`${name}: expected a matrix, got shape [${shape.join(", ")}]`);
+  }
+  return [rows, columns];
+}
+
+/** Declares the results of a forward pass over `rows` rows, in the order of native/core. */
+export function rowResults(
+  frame: Frame,
+  rows: number,
+  dtype: "f32" | "f64",
+  wanted: { entropy?: boolean; meanLogit?: boolean },
+  out: TokenLogProbsOut["out"] = {},
+): TokenLogProbs {
+  const result: TokenLogProbs = {
+    logProbs: frame.result(dtype, [rows], out.logProbs),
+    logSumExp: frame.result("f64", [rows], out.logSumExp),
+  };
+  if (wanted.entropy) result.entropy = frame.result(dtype, [rows], out.entropy);
+  else frame.absent();
+  if (wanted.meanLogit) result.meanLogit = frame.result(dtype, [rows], out.meanLogit);
+  else frame.absent();
+  return result;
+}
+
+/** The language-model head applied to hidden states: logits = hidden·weightᵀ + bias. */
+export interface LinearHead {
+  /** [N, D]. */
+  hidden: Tensor;
+  /** [V, D]. */
+  weight: Tensor;
+  /** [V]. */
+  bias?: Tensor;
+}
+
+export interface HeadGradients {
+  hidden: Tensor;
+  weight: Tensor;
+  bias?: Tensor;
+}
+
+/** Leaves room, below 64 MiB, for the buffers of a few threads. */
+export const DEFAULT_MEMORY_LIMIT = 56 * 2 ** 20;
+
+export function writeHead(frame: Frame, head: LinearHead): void {
+  frame.input("hidden", head.hidden).input("weight", head.weight).optionalInput("bias", head.bias);
+}
+
+export function headGradientResults(frame: Frame, head: LinearHead, out: Partial<HeadGradients> = {}): HeadGradients {
+  const wide = resultDType(head.hidden.dtype);
+  const grads: HeadGradients = {
+    hidden: frame.result(head.hidden.dtype, head.hidden.shape, out.hidden),
+    weight: frame.result(wide, head.weight.shape, out.weight),
+  };
+  if (head.bias === undefined) frame.absent();
+  else grads.bias = frame.result(wide, head.bias.shape, out.bias);
+  return grads;
+}
+
+/** How token log-probabilities become those of sequences. */
+export interface SequenceOptions {
+  /** "sum" (default) or "mean" over the counted tokens. */
+  reduction?: "sum" | "mean";
+  /** LD-DPO (arXiv 2409.06411): weight of the tokens past the shorter answer's length; 1 (default) = plain. Goes with "sum". */
+  ldAlpha?: number;
+}
+
+export function writeSequenceOptions(frame: Frame, { reduction = "sum", ldAlpha = 1 }: SequenceOptions): void {
+  frame.number(reduction === "mean" ? 1 : 0).number(ldAlpha);
+}

@@ -1,0 +1,143 @@
+import { ShapeError } from "../errors.js";
+import { linearTokenLogProbsSteps, linearTokenLogProbsVjpSteps } from "../linear-token-log-probs.js";
+import type { Steps } from "../native/operation.js";
+import type { HeadGradients, LogitOptions } from "../native/shared-arguments.js";
+import { sequenceLogProbsSteps, sequenceLogProbsVjpSteps } from "../sequence-log-probs.js";
+import { asTensor, checkOut, copyToOut, type Tensor, type VectorInput } from "../tensor.js";
+import { type TokenLogProbs, tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
+import {
+  type HiddenInput,
+  type LogitsInput,
+  type PolicyGradients,
+  type PolicyInput,
+  type ReferenceInput,
+  type Rows,
+  rowsOf,
+  type SequenceInput,
+  type TokenLayout,
+} from "./inputs.js";
+
+/** Options that turn what was given into sequence log-probabilities. */
+export interface SourceOptions extends LogitOptions {
+  ldAlpha?: number;
+  memoryLimit?: number;
+}
+
+/** Sequence log-probabilities with all that a step wants to know of their making. */
+export interface Sequences {
+  /** [2B]. */
+  logProbs: VectorInput;
+  /** [2B]; undefined when the trainer gave none. */
+  tokenCounts?: VectorInput | undefined;
+  /** Mean logit over the counted tokens of each side, where logits were seen. */
+  meanLogits?: { chosen: number; rejected: number };
+  /** The gradient of the inputs from that of logProbs. */
+  pullBack(upstream: Tensor, out: Partial<HeadGradients> & { logits?: Tensor; logProbs?: Tensor }): Steps<PolicyGradients>;
+}
+
+function isSequence(input: PolicyInput | ReferenceInput): input is SequenceInput {
+  return "logProbs" in input;
+}
+
+export function isHidden(input: PolicyInput | ReferenceInput): input is HiddenInput {
+  return "hidden" in input;
+}
+
+/** Reads a policy or reference input; `layout` stands in for targets and offsets that a reference leaves out. */
+export function* sequencesOf(input: PolicyInput | ReferenceInput, options: SourceOptions, layout: Partial<TokenLayout> = {}): Steps<Sequences> {
+  if (isSequence(input)) return given(input);
+  if (isHidden(input)) return yield* ofHidden(input, options, layout);
+  if ("logits" in input) return yield* ofLogits(input as LogitsInput, options, layout);
+  throw new ShapeError("expected { logProbs }, { logits, targets } or { hidden, weight, targets }");
+}
+
+function given({ logProbs, tokenCounts }: SequenceInput): Sequences {
+  return {
+    logProbs: asTensor("logProbs", logProbs),
+    tokenCounts,
+    // biome-ignore lint/correctness/useYield: the gradient is the upstream itself
+    *pullBack(upstream, out) {
+      checkOut("out.policy.logProbs", out.logProbs, upstream.dtype, upstream.shape);
+      return { logProbs: copyToOut(out.logProbs, upstream) };
+    },
+  };
+}
+
+function* ofLogits(input: LogitsInput, options: SourceOptions, layout: Partial<TokenLayout>): Steps<Sequences> {
+  const rows = rowsOf("logits", input.logits, input, layout);
+  const args = { logits: rows.matrix, targets: rows.targets, ...logitOptions(options) };
+  const tokens = yield* tokenLogProbsSteps({ ...args, meanLogit: true }, {});
+  const sequences = yield* reduceTokens(tokens, rows, options);
+  return {
+    ...sequences,
+    *pullBack(upstream, out) {
+      const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
+      const flat = out.logits?.reshape(rows.matrix.shape);
+      const grads = yield* tokenLogProbsVjpSteps(
+        { ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream },
+        flat === undefined ? {} : { out: { logits: flat } },
+      );
+      return { logits: out.logits ?? grads.logits.reshape(input.logits.shape) };
+    },
+  };
+}
+
+function* ofHidden(input: HiddenInput, options: SourceOptions, layout: Partial<TokenLayout>): Steps<Sequences> {
+  const rows = rowsOf("hidden", input.hidden, input, layout);
+  const head = { hidden: rows.matrix, weight: input.weight, ...(input.bias && { bias: input.bias }) };
+  const memory = options.memoryLimit === undefined ? {} : { memoryLimit: options.memoryLimit };
+  const args = { ...head, ...memory, targets: rows.targets, ...logitOptions(options) };
+  const tokens = yield* linearTokenLogProbsSteps({ ...args, meanLogit: true }, {});
+  const sequences = yield* reduceTokens(tokens, rows, options);
+  return {
+    ...sequences,
+    *pullBack(upstream, out) {
+      const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
+      const grads = yield* linearTokenLogProbsVjpSteps(
+        { ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream },
+        { out: flatHeadOut(out, rows.matrix.shape) },
+      );
+      return shapedHeadGradients(grads, input, out);
+    },
+  };
+}
+
+/** The caller's results for a head, with `hidden` as a matrix. */
+export function flatHeadOut(out: Partial<HeadGradients>, shape: readonly number[]): Partial<HeadGradients> {
+  return { ...out, ...(out.hidden && { hidden: out.hidden.reshape(shape) }) };
+}
+
+/** Gradients of a head with `hidden` in the shape it was given in. */
+export function shapedHeadGradients(grads: HeadGradients, input: HiddenInput, out: Partial<HeadGradients>): HeadGradients {
+  return { ...grads, hidden: out.hidden ?? grads.hidden.reshape(input.hidden.shape) };
+}
+
+export function logitOptions({ temperature, softcap }: SourceOptions): LogitOptions {
+  return { ...(temperature !== undefined && { temperature }), ...(softcap !== undefined && { softcap }) };
+}
+
+function sequenceOptions({ ldAlpha }: SourceOptions): { ldAlpha?: number } {
+  return ldAlpha === undefined ? {} : { ldAlpha };
+}
+
+function* reduceTokens(tokens: TokenLogProbs, rows: Rows, options: SourceOptions): Steps<Omit<Sequences, "pullBack">> {
+  const layout = { targets: rows.targets, offsets: rows.offsets };
+  const sequences = yield* sequenceLogProbsSteps({ logProbs: tokens.logProbs, ...layout, ...sequenceOptions(options) }, {});
+  const meanLogits = yield* meanLogitsOf(tokens.meanLogit as Tensor, rows);
+  return { ...sequences, meanLogits };
+}
+
+function* pullBackTokens(upstream: Tensor, rows: Rows, options: SourceOptions): Steps<Tensor> {
+  const { logProbs } = yield* sequenceLogProbsVjpSteps({ targets: rows.targets, offsets: rows.offsets, upstream, ...sequenceOptions(options) }, {});
+  return logProbs;
+}
+
+/** TRL's logits/chosen and logits/rejected: the mean logit over the counted tokens of each side. */
+export function* meanLogitsOf(meanLogit: Tensor, rows: Rows): Steps<{ chosen: number; rejected: number }> {
+  const sums = yield* sequenceLogProbsSteps({ logProbs: meanLogit, targets: rows.targets, offsets: rows.offsets }, {});
+  const half = sums.logProbs.size / 2;
+  const [logits, counts] = [Float64Array.from(sums.logProbs.data), sums.tokenCounts.data];
+  const total = (values: Float64Array, begin: number) => values.subarray(begin, begin + half).reduce((sum, value) => sum + value, 0);
+  const mean = (begin: number) => total(logits, begin) / Math.max(1, total(counts, begin));
+  return { chosen: mean(0), rejected: mean(half) };
+}

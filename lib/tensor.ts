@@ -1,0 +1,152 @@
+import { DisposedError, DTypeError, ShapeError } from "./errors.js";
+
+/** Element types. f16 and bf16 are storage only: arithmetic on them is in f32. */
+export type DType = "f32" | "f64" | "f16" | "bf16" | "i32";
+
+export type TensorData = Float32Array | Float64Array | Uint16Array | Int32Array;
+
+const ARRAYS = { f32: Float32Array, f64: Float64Array, f16: Uint16Array, bf16: Uint16Array, i32: Int32Array } as const;
+
+/** The typed array that holds each dtype. */
+interface ArrayOf {
+  f32: Float32Array;
+  f64: Float64Array;
+  f16: Uint16Array;
+  bf16: Uint16Array;
+  i32: Int32Array;
+}
+
+type DataOf<D extends DType> = ArrayOf[D];
+
+const MAX_RANK = 4;
+
+/**
+ * A dense row-major array of rank 1 to 4 in host memory. It does not copy: a tensor made from a typed array shares its memory, byte offset
+ * and SharedArrayBuffer included.
+ */
+export class Tensor<D extends DType = DType> {
+  readonly dtype: D;
+  readonly shape: readonly number[];
+  readonly size: number;
+  #data: DataOf<D> | undefined;
+
+  constructor(data: DataOf<D>, shape: readonly number[], dtype: D) {
+    this.dtype = dtype;
+    this.shape = Object.freeze([...shape]);
+    this.size = sizeOf(shape);
+    if (data.length !== this.size) {
+      throw new ShapeError(`shape [${shape.join(", ")}] holds ${this.size} elements, the data ${data.length}`);
+    }
+    this.#data = data;
+  }
+
+  /** The elements; of bf16 and f16 their bits. Throws DisposedError after dispose() or when the buffer was transferred away. */
+  get data(): DataOf<D> {
+    if (this.#data === undefined) throw new DisposedError("the tensor has been disposed of");
+    if (this.#data.length !== this.size) throw new DisposedError("the tensor's memory has been detached");
+    return this.#data;
+  }
+
+  get disposed(): boolean {
+    return this.#data === undefined;
+  }
+
+  /** The same memory under another shape of the same size. */
+  reshape(shape: readonly number[]): Tensor<D> {
+    return new Tensor(this.data, shape, this.dtype);
+  }
+
+  /** Rows `begin` to `end` (excluded) along the first axis, as a view of the same memory. */
+  rows(begin: number, end: number): Tensor<D> {
+    const [count = 0, ...rest] = this.shape;
+    if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || end <= begin || end > count) {
+      throw new ShapeError(`rows ${begin} to ${end} are not within the ${count} rows of the tensor`);
+    }
+    const width = sizeOf(rest.length === 0 ? [1] : rest);
+    return new Tensor(this.data.subarray(begin * width, end * width) as DataOf<D>, [end - begin, ...rest], this.dtype);
+  }
+
+  /** Lets go of the memory. Using the tensor afterwards throws DisposedError. */
+  dispose(): void {
+    this.#data = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function sizeOf(shape: readonly number[]): number {
+  if (shape.length < 1 || shape.length > MAX_RANK) throw new ShapeError(`expected a shape of rank 1 to ${MAX_RANK}, got ${shape.length}`);
+  let size = 1;
+  for (const extent of shape) {
+    if (!Number.isInteger(extent) || extent < 1)
+      throw new ShapeError(`shape [${shape.join(", ")}]: every extent must be a whole number of at least 1`);
+    size *= extent;
+  }
+  return size;
+}
+
+function isArrayOf<D extends DType>(data: TensorData, dtype: D): data is DataOf<D> {
+  return data instanceof ARRAYS[dtype];
+}
+
+function dtypeOfArray(data: TensorData): DType {
+  if (data instanceof Float32Array) return "f32";
+  if (data instanceof Float64Array) return "f64";
+  if (data instanceof Int32Array) return "i32";
+  if (data instanceof Uint16Array) throw new DTypeError('a Uint16Array may hold f16 or bf16: say which, as in tensor(data, shape, "bf16")');
+  throw new DTypeError("expected a Float32Array, Float64Array, Int32Array or Uint16Array");
+}
+
+/**
+ * A tensor over `data`, without copying. The dtype follows from the typed array; for a Uint16Array it must be given ("f16" or "bf16").
+ * @throws ShapeError when the shape does not hold data.length elements; DTypeError for other arrays.
+ */
+export function tensor(data: Float32Array, shape: readonly number[]): Tensor<"f32">;
+export function tensor(data: Float64Array, shape: readonly number[]): Tensor<"f64">;
+export function tensor(data: Int32Array, shape: readonly number[]): Tensor<"i32">;
+export function tensor<D extends DType>(data: DataOf<D>, shape: readonly number[], dtype: D): Tensor<D>;
+export function tensor(data: TensorData, shape: readonly number[], dtype: DType = dtypeOfArray(data)): Tensor {
+  if (!isArrayOf(data, dtype)) throw new DTypeError(`dtype ${dtype} does not go with this kind of array`);
+  return new Tensor(data, shape, dtype);
+}
+
+/** A tensor of zeros. */
+export function zeros<D extends DType>(shape: readonly number[], dtype: D): Tensor<D> {
+  const ArrayClass = ARRAYS[dtype];
+  return new Tensor(new ArrayClass(sizeOf(shape)) as DataOf<D>, shape, dtype);
+}
+
+/** What operations take for a vector: a tensor, or a typed array standing for one of rank 1. */
+export type VectorInput = Tensor | Float32Array | Float64Array | Int32Array;
+
+/** The argument as a tensor; throws DTypeError naming the argument otherwise. */
+export function asTensor(name: string, value: Tensor | VectorInput): Tensor {
+  if (value instanceof Tensor) return value;
+  if (value instanceof Float32Array || value instanceof Float64Array || value instanceof Int32Array) {
+    if (value.length === 0) throw new ShapeError(`${name}: is empty`);
+    return new Tensor(value, [value.length], dtypeOfArray(value));
+  }
+  throw new DTypeError(`${name}: expected a Tensor, got ${value === null ? "null" : typeof value}`);
+}
+
+/** The dtype of results that are not stored like their input: f64 for f64, else f32. */
+export function resultDType(dtype: DType): "f32" | "f64" {
+  return dtype === "f64" ? "f64" : "f32";
+}
+
+/** Throws ShapeError or DTypeError unless the tensor given for a result fits it. */
+export function checkOut(name: string, out: Tensor | undefined, dtype: DType, shape: readonly number[]): void {
+  if (out === undefined) return;
+  asTensor(name, out);
+  if (out.dtype !== dtype) throw new DTypeError(`${name}: expected ${dtype}, got ${out.dtype}`);
+  if (out.shape.join() !== shape.join()) throw new ShapeError(`${name}: expected shape [${shape.join(", ")}], got [${out.shape.join(", ")}]`);
+}
+
+/** The result, in the memory of `out` where one was given and has passed checkOut. */
+export function copyToOut(out: Tensor | undefined, result: Tensor): Tensor {
+  if (out === undefined) return result;
+  out.data.set(result.data);
+  return out;
+}

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "native/addon/arguments.h"
+
+namespace dpo {
+
+Operation read_token_log_probs(Arguments& in);
+Operation read_token_log_probs_vjp(Arguments& in);
+Operation read_linear_token_log_probs(Arguments& in);
+Operation read_linear_token_log_probs_vjp(Arguments& in);
+Operation read_sequence_log_probs(Arguments& in);
+Operation read_sequence_log_probs_vjp(Arguments& in);
+Operation read_preference(Arguments& in);
+Operation read_linear_preference(Arguments& in);
+Operation read_pair_kernel(Arguments& in);
+Operation read_pair_kernel_vjp(Arguments& in);
+
+struct Binding {
+  const char* name;
+  ReadOperation read;
+};
+
+/// Every operation that JavaScript can call.
+inline constexpr Binding kBindings[] = {
+    {"tokenLogProbs", read_token_log_probs},
+    {"tokenLogProbsVjp", read_token_log_probs_vjp},
+    {"linearTokenLogProbs", read_linear_token_log_probs},
+    {"linearTokenLogProbsVjp", read_linear_token_log_probs_vjp},
+    {"sequenceLogProbs", read_sequence_log_probs},
+    {"sequenceLogProbsVjp", read_sequence_log_probs_vjp},
+    {"preference", read_preference},
+    {"linearPreference", read_linear_preference},
+    {"pairKernel", read_pair_kernel},
+    {"pairKernelVjp", read_pair_kernel_vjp},
+};
+
+}  // namespace dpo

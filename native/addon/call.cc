@@ -1,0 +1,119 @@
+#include "native/addon/call.h"
+
+#include <memory>
+#include <new>
+
+#include "native/addon/bindings.h"
+#include "native/addon/environment.h"
+
+namespace dpo {
+namespace {
+
+/// A call with all it needs to run on any thread.
+struct Call {
+  Operation operation;
+  dpo_job job;
+  const dpo_backend* backend = nullptr;
+  std::unique_ptr<MemoryClaim> claim;
+
+  void run() noexcept {
+    try {
+      job.status = operation.check_contents();
+      if (job.status.ok()) operation.run(*backend, &job);
+    } catch (const std::bad_alloc&) {
+      job.status = {DPO_ERR_MEMORY, -1, "out of memory"};
+    }
+    job.workspace.clear();
+  }
+};
+
+/// Reads and checks a call; on failure `call.job.status` says why.
+std::vector<napi_value> prepare(const Napi::CallbackInfo& info, std::size_t first_buffer, Call& call) {
+  const Environment& environment = Environment::of(info.Env());
+  const double* frame = info[1].As<Napi::Float64Array>().Data();
+  std::vector<napi_value> buffers(info.Length() - first_buffer);
+  for (std::size_t i = 0; i < buffers.size(); ++i) buffers[i] = info[first_buffer + i];
+
+  Arguments in(info.Env(), frame, buffers);
+  call.operation = kBindings[info[0].As<Napi::Number>().Uint32Value()].read(in);
+  call.job.results = in.results();
+  call.job.writes_to_caller = in.writes_to_caller();
+  call.job.status = in.status().ok() ? call.operation.status : in.status();
+  if (!call.job.status.ok()) return {};
+  if (!environment.backend()) {
+    call.job.status = {DPO_ERR_BACKEND, -1, environment.why_no_backend()};
+    return {};
+  }
+  call.backend = environment.backend()->table;
+  call.claim = std::make_unique<MemoryClaim>(in.memory());
+  if (!call.claim->claimed()) {
+    call.job.status = {DPO_ERR_MEMORY, -1,
+                       "a result's memory overlaps another argument, or a running call uses it; wait for that call"};
+  }
+  return {in.held().begin(), in.held().end()};
+}
+
+Napi::Value outcome(Napi::Env env, const Status& status) {
+  if (status.ok()) return env.Undefined();
+  Napi::Object failure = Napi::Object::New(env);
+  failure.Set("status", static_cast<double>(status.code));
+  failure.Set("index", static_cast<double>(status.index));
+  failure.Set("message", status.message);
+  return failure;
+}
+
+/// A call on its way through libuv's thread pool. Owns itself until `complete`.
+struct AsyncCall {
+  Call call;
+  napi_async_work work = nullptr;
+  napi_deferred deferred = nullptr;
+  std::vector<Napi::Reference<Napi::Value>> held;
+
+  static void execute(napi_env, void* data) { static_cast<AsyncCall*>(data)->call.run(); }
+
+  static void complete(napi_env env, napi_status, void* data) {
+    const std::unique_ptr<AsyncCall> self(static_cast<AsyncCall*>(data));
+    self->call.claim.reset();
+    // When the environment is being torn down nothing can be resolved any more; both calls then fail harmlessly.
+    napi_resolve_deferred(env, self->deferred, outcome(env, self->call.job.status));
+    napi_delete_async_work(env, self->work);
+  }
+};
+
+Napi::Value already_settled(Napi::Env env, const Status& status) {
+  const Napi::Promise::Deferred deferred(env);
+  deferred.Resolve(outcome(env, status));
+  return deferred.Promise();
+}
+
+}  // namespace
+
+Napi::Value run_operation(const Napi::CallbackInfo& info) {
+  Call call;
+  prepare(info, 2, call);
+  if (call.job.status.ok()) call.run();
+  return outcome(info.Env(), call.job.status);
+}
+
+Napi::Value start_operation(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto async = std::make_unique<AsyncCall>();
+  std::vector<napi_value> held = prepare(info, 3, async->call);
+  if (!async->call.job.status.ok()) return already_settled(env, async->call.job.status);
+
+  const auto cancel = info[2].As<Napi::Int32Array>();
+  async->call.job.cancel = cancel.Data();
+  held.push_back(cancel);
+  for (const napi_value value : held) async->held.push_back(Napi::Reference<Napi::Value>::New(Napi::Value(env, value), 1));
+
+  napi_value promise = nullptr;
+  const bool queued = napi_create_promise(env, &async->deferred, &promise) == napi_ok &&
+                      napi_create_async_work(env, nullptr, Napi::String::New(env, "dpo-kernels"), AsyncCall::execute,
+                                             AsyncCall::complete, async.get(), &async->work) == napi_ok &&
+                      napi_queue_async_work(env, async->work) == napi_ok;
+  if (!queued) return already_settled(env, {DPO_ERR_MEMORY, -1, "the call could not be queued"});
+  async.release();  // complete() takes it back
+  return Napi::Value(env, promise);
+}
+
+}  // namespace dpo

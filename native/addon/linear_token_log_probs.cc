@@ -1,0 +1,31 @@
+#include "native/addon/bindings.h"
+#include "native/addon/shared_arguments.h"
+
+namespace dpo {
+
+Operation read_linear_token_log_probs(Arguments& in) {
+  dpo_linear_token_log_probs_args args{};
+  args.head = read_linear_head(in);
+  args.targets = in.tensor();
+  args.options = read_logit_options(in);
+  args.memory_limit = in.long_integer();
+  args.log_probs = in.tensor();
+  args.log_sum_exp = in.tensor();
+  args.entropy = in.tensor();
+  args.mean_logit = in.tensor();
+  return operation(args, &dpo_backend::linear_token_log_probs);
+}
+
+Operation read_linear_token_log_probs_vjp(Arguments& in) {
+  dpo_linear_token_log_probs_vjp_args args{};
+  args.head = read_linear_head(in);
+  args.targets = in.tensor();
+  args.log_sum_exp = in.tensor();
+  args.upstream = in.tensor();
+  args.options = read_logit_options(in);
+  args.memory_limit = in.long_integer();
+  args.grads = read_linear_head_gradients(in);
+  return operation(args, &dpo_backend::linear_token_log_probs_vjp);
+}
+
+}  // namespace dpo

@@ -1,0 +1,35 @@
+#include "native/addon/bindings.h"
+
+namespace dpo {
+namespace {
+
+dpo_pair_kernel_args read_forward(Arguments& in) {
+  dpo_pair_kernel_args args{};
+  args.u = in.tensor();
+  args.side_count = in.integer();
+  for (std::int32_t side = 0; side < args.side_count; ++side) args.v[side] = in.tensor();
+  args.kernel = in.integer();
+  args.normalize = in.integer();
+  args.parameters = in.tensor();
+  return args;
+}
+
+}  // namespace
+
+Operation read_pair_kernel(Arguments& in) {
+  dpo_pair_kernel_args args = read_forward(in);
+  args.log_k = in.tensor();
+  return operation(args, &dpo_backend::pair_kernel);
+}
+
+Operation read_pair_kernel_vjp(Arguments& in) {
+  dpo_pair_kernel_vjp_args args{};
+  args.forward = read_forward(in);
+  args.upstream = in.tensor();
+  args.grad_u = in.tensor();
+  for (std::int32_t side = 0; side < args.forward.side_count; ++side) args.grad_v[side] = in.tensor();
+  args.grad_parameters = in.tensor();
+  return operation(args, &dpo_backend::pair_kernel_vjp);
+}
+
+}  // namespace dpo

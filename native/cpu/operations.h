@@ -1,0 +1,19 @@
+// Every operation of this backend; a file per operation.
+#pragma once
+
+#include "native/core/backend_abi.h"
+
+namespace dpo::cpu {
+
+dpo_status token_log_probs(dpo_job* job, const dpo_token_log_probs_args* args);
+dpo_status token_log_probs_vjp(dpo_job* job, const dpo_token_log_probs_vjp_args* args);
+dpo_status linear_token_log_probs(dpo_job* job, const dpo_linear_token_log_probs_args* args);
+dpo_status linear_token_log_probs_vjp(dpo_job* job, const dpo_linear_token_log_probs_vjp_args* args);
+dpo_status sequence_log_probs(dpo_job* job, const dpo_sequence_log_probs_args* args);
+dpo_status sequence_log_probs_vjp(dpo_job* job, const dpo_sequence_log_probs_vjp_args* args);
+dpo_status preference(dpo_job* job, const dpo_preference_args* args);
+dpo_status linear_preference(dpo_job* job, const dpo_linear_preference_args* args);
+dpo_status pair_kernel(dpo_job* job, const dpo_pair_kernel_args* args);
+dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args);
+
+}  // namespace dpo::cpu

@@ -1,0 +1,191 @@
+// One row of logits: what its softmax needs, in one pass, and the pull-back of a target's log-probability.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "native/cpu/logit_map.h"
+#include "native/cpu/simd.h"
+
+namespace dpo::cpu {
+
+/// Parts of rows; merge() puts them together. Sums are in double, so that a row of any length keeps the precision of its
+/// elements.
+struct SoftmaxSums {
+  double max = -std::numeric_limits<double>::infinity();
+  double exp_sum = 0;       // Σ e^(z' − max)
+  double weighted_sum = 0;  // Σ e^(z' − max)·(z' − max)
+  double logit_sum = 0;     // Σ z
+
+  void merge(const SoftmaxSums& other) {
+    if (other.max > max) {
+      const SoftmaxSums mine = *this;
+      *this = other;
+      add_smaller(mine);
+    } else {
+      add_smaller(other);
+    }
+  }
+
+  double log_sum_exp() const { return max + std::log(exp_sum); }
+
+  /// H = L − Σ p z', written so that a common shift of the logits cancels exactly.
+  double entropy() const { return std::log(exp_sum) - weighted_sum / exp_sum; }
+
+ private:
+  void add_smaller(const SoftmaxSums& other) {
+    logit_sum += other.logit_sum;
+    // A part of only −inf adds nothing; a NaN must go through.
+    if (other.exp_sum == 0) return;
+    const double shift = other.max - max, scale = std::exp(shift);
+    exp_sum += scale * other.exp_sum;
+    if (scale > 0) weighted_sum += scale * (other.weighted_sum + shift * other.exp_sum);
+  }
+};
+
+inline constexpr std::int64_t kSoftmaxBlock = 1024;  // elements that stay in the first-level cache between max and sum
+
+/// Sums of at most kSoftmaxBlock logits. With `Details`, weighted_sum and logit_sum too.
+template <bool Details, class S, class Map>
+SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
+  using T = compute_t<S>;
+  constexpr T kNothing = -std::numeric_limits<T>::infinity();
+  constexpr std::int64_t kStep = lanes<T>;
+  const std::int64_t whole = count / kStep * kStep;
+  const int rest = static_cast<int>(count - whole);
+
+  alignas(64) T capped[kSoftmaxBlock + kStep];
+  Vec<T> max_lanes = broadcast(kNothing), logits = {};
+  const auto visit = [&](std::int64_t i, Vec<T> z) {
+    const Vec<T> c = map.capped(z);
+    store(capped + i, c);
+    max_lanes = max(c, max_lanes);
+  };
+  for (std::int64_t i = 0; i < whole; i += kStep) visit(i, load(row + i));
+  if (rest > 0) {
+    visit(whole, load_partial(row + whole, rest, kNothing));
+    std::fill(capped + count, capped + whole + kStep, kNothing);  // a map may have made something of the filling
+  }
+  if constexpr (Details) {
+    for (std::int64_t i = 0; i < whole; i += kStep) logits += load(row + i);
+    if (rest > 0) logits += load_partial(row + whole, rest, T(0));
+  }
+
+  const T block_max = horizontal_max(max_lanes);
+  // With only −inf so far, subtracting the maximum would make NaN; NaN and +inf are left to do just that.
+  const T shift = block_max == kNothing ? T(0) : block_max;
+  Vec<T> sums[2] = {{}, {}}, weighted = {};
+  const std::int64_t padded = whole + (rest > 0 ? kStep : 0);
+  for (std::int64_t i = 0; i < padded; i += kStep) {
+    const Vec<T> distance = map.scaled(load(capped + i) - shift);
+    const Vec<T> e = exp(distance);
+    sums[(i / kStep) & 1] += e;
+    // Where e is 0 the distance may be −inf, and their product NaN.
+    if constexpr (Details) weighted += e * max(broadcast(T(-1000)), distance);
+  }
+  SoftmaxSums result;
+  result.max = static_cast<double>(block_max) * map.factor;
+  result.exp_sum = horizontal_sum(sums[0] + sums[1]);
+  if constexpr (Details) {
+    result.weighted_sum = horizontal_sum(weighted);
+    result.logit_sum = horizontal_sum(logits);
+  }
+  return result;
+}
+
+template <bool Details, class S, class Map>
+SoftmaxSums softmax_sums(const S* row, std::int64_t count, const Map& map) {
+  SoftmaxSums total;
+  for (std::int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
+    total.merge(softmax_block<Details>(row + begin, std::min(kSoftmaxBlock, count - begin), map));
+  }
+  return total;
+}
+
+/// The first element that is NaN or +inf; −1 if none is, and then the row is all −inf.
+template <class S>
+std::int64_t first_bad_logit(const S* row, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto z = to_compute(row[i]);
+    if (!(z < std::numeric_limits<decltype(z)>::infinity())) return i;
+  }
+  return -1;
+}
+
+/// Whether no element is NaN or +inf; the same question as first_bad_logit at the speed of memory.
+template <class S>
+bool all_below_infinity(const S* row, std::int64_t count) {
+  using T = compute_t<S>;
+  const Vec<T> infinity = broadcast(std::numeric_limits<T>::infinity());
+  constexpr std::int64_t kStep = lanes<T>;
+  Vec<T> excess = {};  // stays 0 while every element is below infinity
+  std::int64_t i = 0;
+  for (; i + kStep <= count; i += kStep) excess += select(load(row + i) < infinity, Vec<T>{}, infinity);
+  if (i < count) excess += select(load_partial(row + i, static_cast<int>(count - i), T(0)) < infinity, Vec<T>{}, infinity);
+  return horizontal_sum(excess) == 0;
+}
+
+/// softmax(z') = e^(z' − L) from capped logits. L is in double, and L·temperature is split in two, because T cannot hold it to the precision
+/// that e^ needs.
+template <class T, class Map>
+class Softmax {
+ public:
+  Softmax(const Map& map, double log_sum_exp)
+      : map_(map),
+        high_(static_cast<T>(log_sum_exp / map.factor)),
+        low_(static_cast<T>(log_sum_exp / map.factor - static_cast<double>(high_))) {}
+  Vec<T> operator()(Vec<T> capped) const { return exp(map_.scaled((capped - high_) - low_)); }
+
+ private:
+  Map map_;
+  T high_, low_;
+};
+
+/// How pull-backs write: into the caches, or around them when the result is far larger than those.
+enum class Write { cached, streamed };
+
+/// dz = −g·softmax(z')·dz'/dz for every element of a row, or of a part of it; for the target see target_vjp.
+template <Write write, class S, class Map>
+void softmax_row_vjp(const S* row, std::int64_t count, const Map& map, double log_sum_exp, double upstream, S* grad) {
+  using T = compute_t<S>;
+  constexpr std::int64_t kStep = lanes<T>;
+  const Softmax<T, Map> softmax(map, log_sum_exp);
+  const T scale = static_cast<T>(-upstream);
+  const auto gradient = [&](Vec<T> z) {
+    const Vec<T> capped = map.capped(z);
+    return softmax(capped) * map.slope(capped) * scale;
+  };
+  const auto partial = [&](std::int64_t i, std::int64_t n) {
+    store_partial(grad + i, static_cast<int>(n), gradient(load_partial(row + i, static_cast<int>(n), T(0))));
+  };
+  std::int64_t i = 0;
+  if constexpr (write == Write::streamed) {
+    constexpr std::uintptr_t kAlign = kStep * sizeof(S);
+    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(grad) % kAlign / sizeof(S));
+    if (misaligned != 0) {
+      i = std::min(count, kStep - misaligned);
+      partial(0, i);
+    }
+  }
+  for (; i + kStep <= count; i += kStep) {
+    if constexpr (write == Write::streamed) {
+      stream(grad + i, gradient(load(row + i)));
+    } else {
+      store(grad + i, gradient(load(row + i)));
+    }
+  }
+  if (i < count) partial(i, count - i);
+}
+
+/// dz = g·(1 − softmax(z'))·dz'/dz at the target. By expm1, since softmax(z') may be next to 1.
+template <class S, class Map>
+S target_vjp(S target_logit, const Map& map, double log_sum_exp, double upstream) {
+  using T = compute_t<S>;
+  const T z = to_compute(target_logit);
+  const double slope = static_cast<double>(map.slope(map.capped(broadcast(z)))[0]);
+  return to_storage<S>(static_cast<T>(-upstream * std::expm1(map_logit(map, z) - log_sum_exp) * slope));
+}
+
+}  // namespace dpo::cpu

@@ -1,0 +1,163 @@
+#include "native/core/token_log_probs.h"
+
+#include <atomic>
+
+#include "native/cpu/logit_map.h"
+#include "native/cpu/operation.h"
+#include "native/cpu/operations.h"
+#include "native/cpu/softmax_row.h"
+
+namespace dpo::cpu {
+namespace {
+
+constexpr std::int64_t kElementsPerChunk = 32768;             // enough work to outweigh waking a thread
+constexpr std::int64_t kStreamBytes = std::int64_t{4} << 20;  // results larger than this go around the caches
+
+/// Rows cut into chunks by their width alone.
+struct RowChunks {
+  std::int64_t rows, rows_per_chunk;
+
+  RowChunks(std::int64_t row_count, std::int64_t width)
+      : rows(row_count), rows_per_chunk(std::max<std::int64_t>(1, kElementsPerChunk / width)) {}
+  std::int64_t count() const { return (rows + rows_per_chunk - 1) / rows_per_chunk; }
+
+  template <class Body>
+  void for_each(std::int64_t chunk, const Body& body) const {
+    const std::int64_t end = std::min(rows, (chunk + 1) * rows_per_chunk);
+    for (std::int64_t row = chunk * rows_per_chunk; row < end; ++row) body(row);
+  }
+};
+
+/// Values of rows until all of them are known to be good: results are written only then.
+struct RowResults {
+  double *log_prob, *log_sum_exp, *entropy, *mean_logit;
+};
+
+bool allocate_results(dpo_job* job, std::int64_t rows, RowResults& results) {
+  double* all = allocate<double>(job, 4 * rows);
+  results = {all, all + rows, all + 2 * rows, all + 3 * rows};
+  return all != nullptr;
+}
+
+template <bool Details, class S, class Map>
+void summarize_row(const S* logits, std::int64_t vocabulary, std::int64_t row, std::int32_t target, const Map& map,
+                   const RowResults& results) {
+  if (target == DPO_IGNORED_TARGET) {
+    results.log_prob[row] = results.log_sum_exp[row] = results.entropy[row] = results.mean_logit[row] = 0;
+    return;
+  }
+  const SoftmaxSums sums = softmax_sums<Details>(logits, vocabulary, map);
+  const double log_sum = std::log(sums.exp_sum);
+  results.log_prob[row] = (map_logit(map, to_compute(logits[target])) - sums.max) - log_sum;
+  results.log_sum_exp[row] = sums.max + log_sum;
+  if constexpr (Details) {
+    results.entropy[row] = sums.entropy();
+    results.mean_logit[row] = sums.logit_sum / static_cast<double>(vocabulary);
+  }
+}
+
+template <class S>
+dpo_status nonfinite_logit(dpo_job* job, const dpo_tensor& logits, std::int64_t row) {
+  const std::int64_t vocabulary = logits.shape[1];
+  const std::int64_t bad = first_bad_logit(data<S>(logits) + row * vocabulary, vocabulary);
+  const std::int64_t index = row * vocabulary + std::max<std::int64_t>(bad, 0);
+  if (bad < 0)
+    return fail(job, DPO_ERR_NONFINITE, index, "logits: every element of row %lld is -inf", static_cast<long long>(row));
+  return fail(job, DPO_ERR_NONFINITE, index, "logits: element %lld is NaN or +inf", static_cast<long long>(index));
+}
+
+void write_results(const dpo_token_log_probs_args& args, const RowResults& results) {
+  for (std::int64_t row = 0; row < args.logits.shape[0]; ++row) {
+    set(args.log_probs, row, results.log_prob[row]);
+    set(args.log_sum_exp, row, results.log_sum_exp[row]);
+    if (present(args.entropy)) set(args.entropy, row, results.entropy[row]);
+    if (present(args.mean_logit)) set(args.mean_logit, row, results.mean_logit[row]);
+  }
+}
+
+template <bool Details, class S>
+dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
+  const std::int64_t rows = args.logits.shape[0], vocabulary = args.logits.shape[1];
+  const S* logits = data<S>(args.logits);
+  const std::int32_t* targets = data<std::int32_t>(args.targets);
+  RowResults results;
+  if (!allocate_results(job, rows, results)) return out_of_memory(job);
+
+  const RowChunks chunks(rows, vocabulary);
+  const dpo_status status = with_logit_map<compute_t<S>>(args.options, [&](const auto& map) {
+    return parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
+      chunks.for_each(chunk, [&](std::int64_t row) {
+        summarize_row<Details>(logits + row * vocabulary, vocabulary, row, targets[row], map, results);
+      });
+    });
+  });
+  if (status != DPO_OK) return status;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    if (!std::isfinite(results.log_sum_exp[row])) return nonfinite_logit<S>(job, args.logits, row);
+  }
+  if (const dpo_status begun = host->begin_writes(job); begun != DPO_OK) return begun;
+  write_results(args, results);
+  return DPO_OK;
+}
+
+/// Looks at every logit before anything is written, since a failing call leaves its results as they were.
+template <class S>
+dpo_status check_logits(dpo_job* job, const dpo_tensor& logits, const dpo_tensor& targets, const RowChunks& chunks) {
+  const std::int64_t rows = logits.shape[0], vocabulary = logits.shape[1];
+  std::atomic<std::int64_t> first_bad_row{rows};
+  const dpo_status status = parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
+    chunks.for_each(chunk, [&](std::int64_t row) {
+      if (data<std::int32_t>(targets)[row] == DPO_IGNORED_TARGET || all_below_infinity(data<S>(logits) + row * vocabulary, vocabulary)) return;
+      std::int64_t known = first_bad_row.load();
+      while (row < known && !first_bad_row.compare_exchange_weak(known, row)) {
+      }
+    });
+  });
+  if (status != DPO_OK) return status;
+  return first_bad_row < rows ? nonfinite_logit<S>(job, logits, first_bad_row) : DPO_OK;
+}
+
+template <Write write, class S, class Map>
+void pull_back_row(const dpo_token_log_probs_vjp_args& args, std::int64_t row, const Map& map) {
+  const std::int64_t vocabulary = args.logits.shape[1];
+  const S* logits = data<S>(args.logits) + row * vocabulary;
+  S* grad = data<S>(args.grad_logits) + row * vocabulary;
+  const std::int32_t target = data<std::int32_t>(args.targets)[row];
+  if (target == DPO_IGNORED_TARGET) {
+    std::fill(grad, grad + vocabulary, S{});
+    return;
+  }
+  const double log_sum_exp = get(args.log_sum_exp, row), upstream = get(args.upstream, row);
+  softmax_row_vjp<write>(logits, vocabulary, map, log_sum_exp, upstream, grad);
+  grad[target] = target_vjp(logits[target], map, log_sum_exp, upstream);
+}
+
+template <Write write, class S>
+dpo_status pull_back(dpo_job* job, const dpo_token_log_probs_vjp_args& args) {
+  const RowChunks chunks(args.logits.shape[0], args.logits.shape[1]);
+  if (const dpo_status status = check_logits<S>(job, args.logits, args.targets, chunks); status != DPO_OK) return status;
+  if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
+  return with_logit_map<compute_t<S>>(args.options, [&](const auto& map) {
+    return parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
+      chunks.for_each(chunk, [&](std::int64_t row) { pull_back_row<write, S>(args, row, map); });
+      if constexpr (write == Write::streamed) stream_fence();
+    });
+  });
+}
+
+}  // namespace
+
+dpo_status token_log_probs(dpo_job* job, const dpo_token_log_probs_args* args) {
+  const bool details = present(args->entropy) || present(args->mean_logit);
+  return dispatch_storage(args->logits.dtype,
+                          [&]<class S>() { return details ? forward<true, S>(job, *args) : forward<false, S>(job, *args); });
+}
+
+dpo_status token_log_probs_vjp(dpo_job* job, const dpo_token_log_probs_vjp_args* args) {
+  return dispatch_storage(args->logits.dtype, [&]<class S>() {
+    const auto bytes = args->logits.shape[0] * args->logits.shape[1] * static_cast<std::int64_t>(sizeof(S));
+    return bytes > kStreamBytes ? pull_back<Write::streamed, S>(job, *args) : pull_back<Write::cached, S>(job, *args);
+  });
+}
+
+}  // namespace dpo::cpu

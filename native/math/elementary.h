@@ -1,0 +1,71 @@
+// Elementary functions that neither overflow nor cancel, shared by the formulas of this folder.
+// All of them let NaN through: clamps are written as comparisons, because fmin and fmax would swallow it.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "native/math/host_device.h"
+
+namespace dpo::math {
+
+/// f(x) and f'(x).
+template <class T>
+struct ValueAndSlope {
+  T value, slope;
+};
+
+/// σ(x) = 1/(1 + e^−x). The exponential's argument is never positive.
+template <class T>
+DPO_HD T sigmoid(T x) {
+  const T e = std::exp(-std::fabs(x));
+  return (x < 0 ? e : T(1)) / (1 + e);
+}
+
+/// σ'(x) = σ(x)·σ(−x).
+template <class T>
+DPO_HD T sigmoid_slope(T x) {
+  const T e = std::exp(-std::fabs(x));
+  return e / ((1 + e) * (1 + e));
+}
+
+/// softplus(x) = ln(1 + e^x) = max(x, 0) + ln(1 + e^−|x|).
+template <class T>
+DPO_HD T softplus(T x) {
+  return (x > 0 ? x : T(0)) + std::log1p(std::exp(-std::fabs(x)));
+}
+
+/// ln σ(x).
+template <class T>
+DPO_HD T log_sigmoid(T x) {
+  return -softplus(-x);
+}
+
+/// ln(1 − e^x) for x < 0. Mächler (2012), "Accurately computing log(1 − exp(−|a|))": two branches that meet at −ln 2.
+template <class T>
+DPO_HD T log1mexp(T x) {
+  return x > T(-0.6931471805599453) ? std::log(-std::expm1(x)) : std::log1p(-std::exp(x));
+}
+
+/// Where log_odds goes over to its tangent. (A variable, because nvcc has no device version of epsilon().)
+template <class T>
+inline constexpr T log_odds_limit = -std::numeric_limits<T>::epsilon();
+
+/// Log-odds ln(p/(1 − p)) of p = e^x, x ≤ 0, and their slope 1/(1 − e^x).
+/// Both are infinite at p = 1; from x = −epsilon on the value continues along its tangent, so that they stay finite.
+template <class T>
+DPO_HD ValueAndSlope<T> log_odds(T x) {
+  constexpr T limit = log_odds_limit<T>;
+  if (x <= limit) return {x - log1mexp(x), -1 / std::expm1(x)};
+  const T slope = -1 / std::expm1(limit);
+  return {limit - log1mexp(limit) + slope * (x - limit), slope};
+}
+
+/// e^x held constant, with slope 0, from x = limit on.
+template <class T>
+DPO_HD ValueAndSlope<T> clamped_exp(T x, T limit) {
+  const T value = std::exp(x > limit ? limit : x);
+  return {value, x > limit ? T(0) : value};
+}
+
+}  // namespace dpo::math

@@ -1,0 +1,315 @@
+#include "native/cpu/simd.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <random>
+#include <type_traits>
+#include <vector>
+
+namespace dpo::cpu {
+namespace {
+
+template <class T>
+constexpr T kInf = std::numeric_limits<T>::infinity();
+template <class T>
+constexpr T kNan = std::numeric_limits<T>::quiet_NaN();
+
+// The distance from the exact value in units of the last place of T at that value.
+template <class T>
+long double ulps(T value, long double exact) {
+  const int exponent = std::max(std::ilogb(static_cast<T>(exact)), std::numeric_limits<T>::min_exponent - 1);
+  return std::abs(static_cast<long double>(value) - exact) / std::ldexp(1.0L, exponent + 1 - std::numeric_limits<T>::digits);
+}
+
+template <class T>
+T lane(Vec<T> v, int i) {
+  return v[i];
+}
+
+template <class T>
+class SimdTest : public testing::Test {};
+using ComputeTypes = testing::Types<float, double>;
+TYPED_TEST_SUITE(SimdTest, ComputeTypes);
+
+template <class S>
+class StorageTest : public testing::Test {};
+using StorageTypes = testing::Types<float, double, bf16, f16>;
+TYPED_TEST_SUITE(StorageTest, StorageTypes);
+
+TYPED_TEST(SimdTest, ExpIsWithinItsBound) {
+  using T = TypeParam;
+  const T low = std::log(std::numeric_limits<T>::min());
+  const T high = std::log(std::numeric_limits<T>::max());
+  constexpr int n = 200000 / lanes<T> * lanes<T>;
+  long double worst = 0;
+  for (int i = 0; i < n; i += lanes<T>) {
+    Vec<T> x{};
+    for (int j = 0; j < lanes<T>; ++j) {
+      x[j] = low + (high - low) * static_cast<T>(i + j) / n;
+      // Every other sample lies near zero, where losses spend their time.
+      if (j % 2 == 1) {
+        x[j] *= static_cast<T>(0.01);
+      }
+    }
+    const Vec<T> y = exp(x);
+    for (int j = 0; j < lanes<T>; ++j) {
+      const long double exact = std::exp(static_cast<long double>(lane<T>(x, j)));
+      if (exact >= static_cast<long double>(std::numeric_limits<T>::min())) {
+        worst = std::max(worst, ulps(lane<T>(y, j), exact));
+      }
+    }
+  }
+  this->RecordProperty("worst_ulp_thousandths", static_cast<int>(worst * 1000));
+  EXPECT_LT(worst, 1.25L);
+}
+
+TYPED_TEST(SimdTest, ExpOfSpecialValues) {
+  using T = TypeParam;
+  constexpr T min = std::numeric_limits<T>::min();
+  const T tiny = std::log(min) - 1;
+  for (int at = 0; at < lanes<T>; ++at) {
+    // A special value in one lane changes that lane only.
+    const auto one_lane = [at](T value) {
+      Vec<T> x{};
+      x[at] = value;
+      const Vec<T> y = exp(x);
+      for (int i = 0; i < lanes<T>; ++i) {
+        if (i != at) {
+          EXPECT_EQ(lane<T>(y, i), T{1});
+        }
+      }
+      return lane<T>(y, at);
+    };
+    EXPECT_EQ(one_lane(T{0}), T{1});
+    EXPECT_EQ(one_lane(-T{0}), T{1});
+    EXPECT_EQ(one_lane(-kInf<T>), T{0});
+    EXPECT_FALSE(std::signbit(one_lane(-kInf<T>)));
+    EXPECT_EQ(one_lane(std::numeric_limits<T>::lowest()), T{0});
+    EXPECT_EQ(one_lane(T(-1e4)), T{0});
+    EXPECT_EQ(one_lane(kInf<T>), kInf<T>);
+    EXPECT_EQ(one_lane(std::numeric_limits<T>::max()), kInf<T>);
+    EXPECT_EQ(one_lane(std::numeric_limits<T>::denorm_min()), T{1});
+    EXPECT_EQ(one_lane(tiny), T{0});
+    EXPECT_TRUE(std::isnan(one_lane(kNan<T>)));
+    EXPECT_TRUE(std::isnan(one_lane(-kNan<T>)));
+  }
+  // A NaN with the lowest payload bit set, which shifting exponent tricks get wrong.
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  const T payload = std::bit_cast<T>(std::bit_cast<Bits>(kInf<T>) | Bits{0x1f});
+  EXPECT_TRUE(std::isnan(lane<T>(exp(broadcast(payload)), 0)));
+}
+
+TYPED_TEST(SimdTest, ExpTurnsToInfinityWhereTheResultDoes) {
+  using T = TypeParam;
+  T x = std::log(std::numeric_limits<T>::max());
+  for (int i = 0; i < 100; ++i) {
+    x = std::nextafter(x, T{0});
+  }
+  for (int i = 0; i < 200; ++i) {
+    const T exact = std::exp(x);
+    const T value = lane<T>(exp(broadcast(x)), 0);
+    if (std::isinf(exact)) {
+      EXPECT_EQ(value, exact) << x;
+    } else {
+      EXPECT_LE(ulps(value, static_cast<long double>(exact)), 1.6L) << x;
+    }
+    x = std::nextafter(x, kInf<T>);
+  }
+}
+
+TYPED_TEST(SimdTest, LogIsWithinItsBound) {
+  using T = TypeParam;
+  std::mt19937 random(7);
+  std::uniform_real_distribution<T> exponent(std::numeric_limits<T>::min_exponent - std::numeric_limits<T>::digits + 1, std::numeric_limits<T>::max_exponent - 1);
+  std::uniform_real_distribution<T> near_one(T(0.5), T(2));
+  long double worst = 0;
+  for (int i = 0; i < 100000; i += lanes<T>) {
+    Vec<T> x{};
+    for (int j = 0; j < lanes<T>; ++j) {
+      x[j] = j % 2 == 0 ? near_one(random) : std::exp2(exponent(random));
+    }
+    const Vec<T> y = log(x);
+    for (int j = 0; j < lanes<T>; ++j) {
+      worst = std::max(worst, ulps(lane<T>(y, j), std::log(static_cast<long double>(lane<T>(x, j)))));
+    }
+  }
+  this->RecordProperty("worst_ulp_thousandths", static_cast<int>(worst * 1000));
+  EXPECT_LT(worst, 1.1L);
+}
+
+TYPED_TEST(SimdTest, LogOfSpecialValues) {
+  using T = TypeParam;
+  const auto of = [](T x) { return lane<T>(log(broadcast(x)), lanes<T> - 1); };
+  EXPECT_EQ(of(1), T{0});
+  EXPECT_EQ(of(0), -kInf<T>);
+  EXPECT_EQ(of(-T{0}), -kInf<T>);
+  EXPECT_EQ(of(kInf<T>), kInf<T>);
+  EXPECT_TRUE(std::isnan(of(-1)));
+  EXPECT_TRUE(std::isnan(of(-kInf<T>)));
+  EXPECT_TRUE(std::isnan(of(kNan<T>)));
+  constexpr T denormal = std::numeric_limits<T>::denorm_min();
+  EXPECT_LE(ulps(of(denormal), std::log(static_cast<long double>(denormal))), 1.1L);
+}
+
+TYPED_TEST(SimdTest, BroadcastKeepsEveryValue) {
+  using T = TypeParam;
+  EXPECT_TRUE(std::signbit(lane<T>(broadcast(-T{0}), lanes<T> - 1)));
+  EXPECT_EQ(lane<T>(broadcast(kInf<T>), 0), kInf<T>);
+  EXPECT_TRUE(std::isnan(lane<T>(broadcast(kNan<T>), 0)));
+}
+
+TYPED_TEST(SimdTest, MaxMinSelect) {
+  using T = TypeParam;
+  const Vec<T> nan = broadcast(kNan<T>);
+  const Vec<T> two = broadcast(T{2});
+  const Vec<T> three = broadcast(T{3});
+  EXPECT_EQ(lane<T>(max(two, three), 0), T{3});
+  EXPECT_EQ(lane<T>(min(three, two), 0), T{2});
+  EXPECT_EQ(lane<T>(max(nan, two), 0), T{2});
+  EXPECT_TRUE(std::isnan(lane<T>(max(two, nan), 0)));
+  EXPECT_EQ(lane<T>(min(nan, two), 0), T{2});
+  EXPECT_TRUE(std::isnan(lane<T>(min(two, nan), 0)));
+  Vec<T> x{};
+  x[lanes<T> - 1] = 5;
+  const Vec<T> chosen = select(x > T{1}, two, three);
+  EXPECT_EQ(lane<T>(chosen, 0), T{3});
+  EXPECT_EQ(lane<T>(chosen, lanes<T> - 1), T{2});
+}
+
+TYPED_TEST(SimdTest, HorizontalReductions) {
+  using T = TypeParam;
+  for (int at = 0; at < lanes<T>; ++at) {
+    Vec<T> x{};
+    T sum = 0;
+    for (int i = 0; i < lanes<T>; ++i) {
+      x[i] = i == at ? T{100} : static_cast<T>(-i);
+      sum += lane<T>(x, i);
+    }
+    EXPECT_EQ(horizontal_sum(x), sum);
+    EXPECT_EQ(horizontal_max(x), T{100});
+  }
+}
+
+TYPED_TEST(StorageTest, PartialLoadsAndStoresTouchOnlyTheirElements) {
+  using S = TypeParam;
+  using T = compute_t<S>;
+  for (int n = 0; n <= lanes<T>; ++n) {
+    // An array of exactly n, so that a sanitizer sees any access beyond.
+    const auto from = std::make_unique<S[]>(static_cast<std::size_t>(n));
+    for (int i = 0; i < n; ++i) {
+      from[static_cast<std::size_t>(i)] = to_storage<S>(static_cast<T>(i + 1));
+    }
+    const Vec<T> loaded = load_partial(from.get(), n, -kInf<T>);
+    for (int i = 0; i < lanes<T>; ++i) {
+      EXPECT_EQ(lane<T>(loaded, i), i < n ? static_cast<T>(i + 1) : -kInf<T>) << n;
+    }
+    std::vector<S> to(static_cast<std::size_t>(lanes<T>) + 1, to_storage<S>(T{99}));
+    store_partial(to.data() + 1, n, loaded);
+    for (int i = 0; i <= lanes<T>; ++i) {
+      EXPECT_EQ(to_compute(to[static_cast<std::size_t>(i)]), i > 0 && i <= n ? static_cast<T>(i) : T{99}) << n;
+    }
+  }
+}
+
+TYPED_TEST(StorageTest, StoreAndStreamWriteWhatLoadReads) {
+  using S = TypeParam;
+  using T = compute_t<S>;
+  alignas(64) std::array<S, 64> from{};
+  alignas(64) std::array<S, 64> to{};
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    from[i] = to_storage<S>(static_cast<T>(i) - T(17.25));
+  }
+  store(to.data() + 1, load(from.data() + 3));
+  for (std::size_t i = 0; i < static_cast<std::size_t>(lanes<T>); ++i) {
+    EXPECT_EQ(to_compute(to[i + 1]), static_cast<T>(i) - T(14.25));
+  }
+  stream(to.data() + lanes<T>, load(from.data()));
+  stream_fence();
+  for (std::size_t i = 0; i < static_cast<std::size_t>(lanes<T>); ++i) {
+    EXPECT_EQ(to_compute(to[i + static_cast<std::size_t>(lanes<T>)]), to_compute(from[i]));
+  }
+}
+
+// What a 16-bit format with the given fraction bits and smallest normal exponent holds nearest to value, by plain arithmetic.
+double nearest_in_format(double value, int fraction_bits, int min_exponent, double largest) {
+  if (value == 0 || !std::isfinite(value)) {
+    return value;
+  }
+  const int exponent = std::max(std::ilogb(value), min_exponent);
+  const double step = std::ldexp(1.0, exponent - fraction_bits);
+  const double rounded = std::nearbyint(value / step) * step;
+  return std::abs(rounded) > largest ? std::copysign(kInf<double>, value) : rounded;
+}
+
+template <class S>
+void check_rounding() {
+  constexpr bool is_bf16 = std::is_same_v<S, bf16>;
+  const auto reference = [](float x) {
+    return is_bf16 ? nearest_in_format(x, 7, -126, 0x1.fep127) : nearest_in_format(x, 10, -14, 65504.0);
+  };
+  // Every stored value but the largest, with its neighbours, the exact middle to the next one, and that middle's neighbours.
+  std::vector<float> values;
+  for (std::uint32_t bits = 0; bits < 0x10000u; ++bits) {
+    const S stored{static_cast<std::uint16_t>(bits)};
+    const float value = to_compute(stored);
+    if (std::isnan(value)) {
+      EXPECT_TRUE(std::isnan(to_compute(to_storage<S>(value))));
+      continue;
+    }
+    EXPECT_EQ(to_storage<S>(value).bits, stored.bits);
+    values.push_back(value);
+    const float next = to_compute(S{static_cast<std::uint16_t>(bits + 1)});
+    if (std::isfinite(value) && std::isfinite(next)) {
+      const float middle = value + (next - value) / 2;
+      for (const float x : {middle, std::nextafter(middle, kInf<float>), std::nextafter(middle, -kInf<float>), std::nextafter(value, next)}) {
+        values.push_back(x);
+      }
+    }
+  }
+  for (const float x : {65519.996f, 65520.0f, -65520.0f, 3.4e38f, 3.39e38f, 1e-45f, 2.9e-8f, 2.98023224e-8f, 3e-8f, kInf<float>, -kInf<float>}) {
+    values.push_back(x);
+  }
+  while (values.size() % static_cast<std::size_t>(lanes<float>) != 0) {
+    values.push_back(0);
+  }
+  std::vector<S> stored(values.size());
+  for (std::size_t i = 0; i < values.size(); i += static_cast<std::size_t>(lanes<float>)) {
+    store(stored.data() + i, load(values.data() + i));
+    const Vec<float> back = load(stored.data() + i);
+    for (std::size_t j = 0; j < static_cast<std::size_t>(lanes<float>); ++j) {
+      const float x = values[i + j];
+      const auto expected = static_cast<float>(reference(x));
+      ASSERT_EQ(to_compute(to_storage<S>(x)), expected) << std::hexfloat << x;
+      ASSERT_EQ(std::signbit(to_compute(to_storage<S>(x))), std::signbit(x));
+      ASSERT_EQ(stored[i + j].bits, to_storage<S>(x).bits) << std::hexfloat << x;
+      ASSERT_EQ(lane<float>(back, static_cast<int>(j)), expected) << std::hexfloat << x;
+    }
+  }
+}
+
+TEST(Storage, Bf16RoundsToNearestEven) { check_rounding<bf16>(); }
+TEST(Storage, F16RoundsToNearestEven) { check_rounding<f16>(); }
+
+template <class S>
+void check_nan() {
+  for (const std::uint32_t bits : {0x7fc00000u, 0xffc00000u, 0x7f800001u, 0x7fffffffu, 0xff800001u, 0x7f80ffffu}) {
+    const auto nan = std::bit_cast<float>(bits);
+    EXPECT_TRUE(std::isnan(to_compute(to_storage<S>(nan)))) << std::hex << bits;
+    std::array<S, 16> stored{};
+    store(stored.data(), broadcast(nan));
+    EXPECT_TRUE(std::isnan(to_compute(stored[0]))) << std::hex << bits;
+    EXPECT_TRUE(std::isnan(lane<float>(load(stored.data()), 0))) << std::hex << bits;
+  }
+}
+
+TEST(Storage, Bf16KeepsNan) { check_nan<bf16>(); }
+TEST(Storage, F16KeepsNan) { check_nan<f16>(); }
+
+}  // namespace
+}  // namespace dpo::cpu

@@ -1,0 +1,138 @@
+/** The committed fixtures of test/fixtures, typed. Its README tells what each field is. */
+
+import { readFileSync } from "node:fs";
+import type { PreferenceOptions } from "./preference.js";
+import type { LogitOptions } from "./token-log-probs.js";
+
+interface Fixture<Case> {
+  readonly header: {
+    readonly generator: string;
+    readonly versions: Readonly<Record<string, string>>;
+    readonly seed: number;
+    readonly source: string;
+  };
+  readonly cases: readonly Case[];
+}
+
+type Batches<Batch> = { readonly batches: Readonly<Record<string, Batch>> };
+
+export interface PreferenceBatch {
+  readonly policy: readonly number[];
+  readonly reference: readonly number[];
+  readonly logKernel: readonly number[];
+  readonly tokenCounts: readonly number[];
+}
+
+export interface PreferenceCase {
+  readonly name: string;
+  readonly batch: string;
+  readonly options: PreferenceOptions;
+  readonly weights?: readonly number[];
+  readonly expected: {
+    readonly loss: number;
+    readonly perPair: readonly number[];
+    readonly gradPolicy: readonly number[];
+    readonly gradLogKernel: readonly number[];
+    readonly rewards: readonly number[];
+  };
+}
+
+interface ExpectedLogProbs {
+  readonly logProbs: readonly number[];
+  readonly logSumExp: readonly number[];
+  readonly entropy: readonly number[];
+}
+
+export interface TokenLogProbsCase {
+  readonly name: string;
+  readonly n: number;
+  readonly v: number;
+  readonly options: LogitOptions;
+  readonly logits: readonly number[];
+  readonly targets: readonly number[];
+  readonly upstream: readonly number[];
+  readonly expected: ExpectedLogProbs & { readonly gradLogits: readonly number[] };
+}
+
+export interface LinearShape {
+  readonly n: number;
+  readonly d: number;
+  readonly v: number;
+  readonly hidden: readonly number[];
+  readonly weight: readonly number[];
+  readonly bias: readonly number[];
+}
+
+export interface LinearTokenLogProbsCase {
+  readonly name: string;
+  readonly shape: string;
+  readonly biased: boolean;
+  readonly options: LogitOptions;
+  readonly targets: readonly number[];
+  readonly upstream: readonly number[];
+  readonly expected: ExpectedLogProbs & {
+    readonly gradHidden: readonly number[];
+    readonly gradWeight: readonly number[];
+    /** Only where biased. */
+    readonly gradBias?: readonly number[];
+  };
+}
+
+export interface PairKernelCase {
+  readonly name: string;
+  readonly n: number;
+  readonly d: number;
+  readonly sigma: number;
+  readonly normalize: boolean;
+  readonly u: readonly number[];
+  readonly v: readonly number[];
+  readonly upstream: readonly number[];
+  readonly expected: {
+    readonly logK: readonly number[];
+    readonly gradU: readonly number[];
+    readonly gradV: readonly number[];
+    readonly gradSigma: number;
+    readonly gradGamma: number;
+  };
+}
+
+export interface SequenceBatch {
+  readonly offsets: readonly number[];
+  readonly targets: readonly number[];
+  readonly logProbs: readonly number[];
+  readonly upstream: readonly number[];
+}
+
+export interface SequenceCase {
+  readonly name: string;
+  readonly batch: string;
+  readonly options: { readonly reduce?: "sum" | "mean"; readonly ldAlpha?: number };
+  readonly expected: {
+    readonly sequenceLogProbs: readonly number[];
+    readonly tokenCounts: readonly number[];
+    readonly gradLogProbs: readonly number[];
+  };
+}
+
+export interface Fixtures {
+  readonly preference: Fixture<PreferenceCase> & Batches<PreferenceBatch>;
+  readonly token_log_probs: Fixture<TokenLogProbsCase>;
+  readonly linear_token_log_probs: Fixture<LinearTokenLogProbsCase> & {
+    readonly shapes: Readonly<Record<string, LinearShape>>;
+  };
+  readonly pair_kernel: Fixture<PairKernelCase>;
+  readonly sequence: Fixture<SequenceCase> & Batches<SequenceBatch>;
+}
+
+export function loadFixture<Name extends keyof Fixtures>(name: Name): Fixtures[Name] {
+  const text = readFileSync(new URL(`../../fixtures/${name}.json`, import.meta.url), "utf8");
+  const infinite = (_: string, value: unknown): unknown => (value === "-inf" ? -Infinity : value);
+  return JSON.parse(text, infinite) as Fixtures[Name];
+}
+
+/** The entry that a case names; an error if there is none. */
+export function named<T>(entries: Readonly<Record<string, T>>, name: string): T {
+  const entry = entries[name];
+  if (entry === undefined) throw new RangeError(`the fixture has no entry "${name}"`);
+  return entry;
+}
