@@ -314,7 +314,7 @@ struct Constants;
 
 template <>
 struct Constants<float> {
-  using Int = std::int32_t;
+  using Int = std::uint32_t;
   static constexpr int mantissa_bits = 23;
   static constexpr Int bias = 127;
   // 1.5 * 2^23: adding it rounds to an integer, which is then in the low bits.
@@ -339,7 +339,7 @@ struct Constants<float> {
 
 template <>
 struct Constants<double> {
-  using Int = std::int64_t;
+  using Int = std::uint64_t;
   static constexpr int mantissa_bits = 52;
   static constexpr Int bias = 1023;
   static constexpr double round = 6755399441055744.0;
