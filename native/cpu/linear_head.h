@@ -99,12 +99,23 @@ class HeadBlock {
     for (std::int64_t i = 0; i < size(); ++i) add_bias(columns, to + i * stride);
   }
 
-  /// grad_hidden += grad_logits·weight, grad_weight and grad_bias = or += grad_logitsᵀ·hidden, for a range of the vocabulary.
-  /// grad_logits[i * stride + j] as in logits().
-  dpo_status pull_back(Range columns, const T* grad_logits, std::int64_t stride, const dpo_linear_head_gradients& grads,
-                       Update update) {
-    const dpo_status status = pull_back_hidden(columns, grad_logits, stride);
-    return status == DPO_OK ? pull_back_weight(columns, grad_logits, stride, grads, update) : status;
+  /// grad_weight and grad_bias = or += grad_logitsᵀ·hidden, grad_hidden += grad_logits·weight, for a range of the vocabulary.
+  /// make_tile(part, tile, workspace) fills tile[i * stride + j] with the gradient of row i and column part.begin + j, for one
+  /// vocabulary block at a time, so that the product with hidden finds it in the cache; `grad_logits` keeps all of it for the
+  /// product with weight.
+  template <class MakeTile>
+  dpo_status pull_back(Range columns, T* grad_logits, std::int64_t stride, const dpo_linear_head_gradients& grads, Update update,
+                       const MakeTile& make_tile) {
+    const dpo_status status = parallel_for(job_, blocks_of(columns.size(), kVocabularyBlock), [&](std::int64_t chunk) {
+      const std::int64_t begin = columns.begin + chunk * kVocabularyBlock;
+      const Range part{begin, std::min(columns.end, begin + kVocabularyBlock)};
+      T* tile = grad_logits + (part.begin - columns.begin);
+      workspace_.with_buffer([&](T* workspace) {
+        make_tile(part, tile, workspace);
+        pull_back_weight(part, tile, stride, grads, update, workspace);
+      });
+    });
+    return finished(status) == DPO_OK ? pull_back_hidden(columns, grad_logits, stride) : finished(status);
   }
 
   /// Writes the gradient of the block's rows to their places in the gradient of hidden.
@@ -119,8 +130,9 @@ class HeadBlock {
   Scratch<T>& workspace() { return workspace_; }
 
  private:
-  static constexpr std::int64_t kHiddenRows = 256, kHiddenColumns = 384;  // one chunk of grad_hidden
-  static constexpr std::int64_t kWeightRows = 768;                        // one chunk of grad_weight
+  // One chunk of grad_hidden. A chunk packs its own operands, which pays from a hundred rows on; a block of few rows is still cut
+  // in two.
+  static constexpr std::int64_t kHiddenRows = 256, kHiddenColumns = 768;
 
   PackedLhs<T> lhs() const { return {std::span<T>(packed_, PackedLhs<T>::size(size(), depth_)), size(), depth_}; }
   PackedRhs<T> rhs() const { return {std::span<T>(packed_for_weight_, PackedRhs<T>::size(depth_, size())), depth_, size()}; }
@@ -132,37 +144,32 @@ class HeadBlock {
 
   dpo_status pull_back_hidden(Range columns, const T* grad_logits, std::int64_t stride) {
     const std::int64_t across = blocks_of(depth_, kHiddenColumns);
-    const dpo_status status = parallel_for(job_, blocks_of(size(), kHiddenRows) * across, [&](std::int64_t chunk) {
-      const std::int64_t i = chunk / across * kHiddenRows, k = chunk % across * kHiddenColumns;
+    const std::int64_t rows = std::min(kHiddenRows, blocks_of(blocks_of(size(), 2), GemmTile<T>::rows) * GemmTile<T>::rows);
+    const dpo_status status = parallel_for(job_, blocks_of(size(), rows) * across, [&](std::int64_t chunk) {
+      const std::int64_t i = chunk / across * rows, k = chunk % across * kHiddenColumns;
       const MatrixView<T> left{grad_logits + i * stride, stride, 1};
       const MatrixView<S> right{weight_ + columns.begin * depth_ + k, depth_, 1};
       workspace_.with_buffer([&](T* buffer) {
-        gemm(left, right, std::min(kHiddenRows, size() - i), std::min(kHiddenColumns, depth_ - k), columns.size(),
+        gemm(left, right, std::min(rows, size() - i), std::min(kHiddenColumns, depth_ - k), columns.size(),
              grad_hidden_ + i * depth_ + k, depth_, Update::accumulate, std::span<T>(buffer, gemm_workspace<T>));
       });
     });
     return finished(status);
   }
 
-  dpo_status pull_back_weight(Range columns, const T* grad_logits, std::int64_t stride, const dpo_linear_head_gradients& grads,
-                              Update update) {
-    const dpo_status status = parallel_for(job_, blocks_of(columns.size(), kWeightRows), [&](std::int64_t chunk) {
-      const Range part{chunk * kWeightRows, std::min(columns.size(), (chunk + 1) * kWeightRows)};
-      const MatrixView<T> left{grad_logits + part.begin, 1, stride};
-      workspace_.with_buffer([&](T* buffer) {
-        gemm(left, part.size(), rhs(), Range{0, depth_}, data<T>(grads.weight) + (columns.begin + part.begin) * depth_, depth_,
-             update, std::span<T>(buffer, gemm_workspace<T>));
-      });
-      if (bias_) sum_columns(part, grad_logits, stride, data<T>(grads.bias) + columns.begin + part.begin, update);
-    });
-    return finished(status);
+  void pull_back_weight(Range part, const T* tile, std::int64_t stride, const dpo_linear_head_gradients& grads, Update update,
+                        T* workspace) const {
+    const MatrixView<T> left{tile, 1, stride};
+    gemm(left, part.size(), rhs(), Range{0, depth_}, data<T>(grads.weight) + part.begin * depth_, depth_, update,
+         std::span<T>(workspace, gemm_workspace<T>));
+    if (bias_) sum_columns(part.size(), tile, stride, data<T>(grads.bias) + part.begin, update);
   }
 
-  void sum_columns(Range part, const T* grad_logits, std::int64_t stride, T* sums, Update update) const {
-    if (update == Update::overwrite) std::fill_n(sums, part.size(), T(0));
+  void sum_columns(std::int64_t count, const T* tile, std::int64_t stride, T* sums, Update update) const {
+    if (update == Update::overwrite) std::fill_n(sums, count, T(0));
     for (std::int64_t i = 0; i < size(); ++i) {
-      const T* row = grad_logits + i * stride + part.begin;
-      for (std::int64_t j = 0; j < part.size(); ++j) sums[j] += row[j];
+      const T* row = tile + i * stride;
+      for (std::int64_t j = 0; j < count; ++j) sums[j] += row[j];
     }
   }
 

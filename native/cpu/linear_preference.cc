@@ -151,8 +151,7 @@ class LinearPreference {
     }
     for (std::int64_t pair = group.first_pair; pair < group.last_pair; ++pair) take_loss(pair);
     if (group.rows.empty()) return DPO_OK;
-    if (const dpo_status status = turn_into_gradient(stride); status != DPO_OK) return status;
-    const dpo_status status = block_.pull_back(Range{0, stride}, logits_, stride, args_.grads, update);
+    const dpo_status status = pull_back(stride, update);
     block_.write_hidden_gradient(args_.grads.hidden);
     return status;
   }
@@ -195,12 +194,13 @@ class LinearPreference {
     }
   }
 
-  dpo_status turn_into_gradient(std::int64_t stride) {
+  dpo_status pull_back(std::int64_t stride, Update update) {
     return with_logit_map<T>(args_.logit_options, [&](const auto& map) {
-      return parallel_for(job_, block_.size(), [&](std::int64_t i) {
-        const std::int64_t row = block_.row(i);
-        softmax_block_vjp(Range{0, stride}, logits_ + i * stride, targets_[row], map, state_.log_sum_exp[row],
-                          state_.upstream[row]);
+      return block_.pull_back(Range{0, stride}, logits_, stride, args_.grads, update, [&](Range part, T* tile, T*) {
+        for (std::int64_t i = 0; i < block_.size(); ++i) {
+          const std::int64_t row = block_.row(i);
+          softmax_block_vjp(part, tile + i * stride, targets_[row], map, state_.log_sum_exp[row], state_.upstream[row]);
+        }
       });
     });
   }

@@ -125,17 +125,12 @@ dpo_status pull_back(dpo_job* job, const dpo_linear_token_log_probs_vjp_args& ar
     for (std::int64_t first = 0; first < block.vocabulary_blocks(); first += blocks_at_once) {
       const std::int64_t last = std::min(first + blocks_at_once, block.vocabulary_blocks());
       const Range columns{block.vocabulary_block(first).begin, block.vocabulary_block(last - 1).end};
-      dpo_status status = with_logit_map<T>(args.options, [&](const auto& map) {
-        return parallel_for(job, last - first, [&](std::int64_t b) {
-          block.workspace().with_buffer([&](T* workspace) {
-            const Range mine = block.vocabulary_block(first + b);
-            T* tile = logits + (mine.begin - columns.begin);
-            block.logits(mine, tile, stride, workspace);
-            softmax_tile_vjp(mine, tile, stride, block, args, map);
-          });
+      const dpo_status status = with_logit_map<T>(args.options, [&](const auto& map) {
+        return block.pull_back(columns, logits, stride, args.grads, update, [&](Range part, T* tile, T* workspace) {
+          block.logits(part, tile, stride, workspace);
+          softmax_tile_vjp(part, tile, stride, block, args, map);
         });
       });
-      if (status == DPO_OK) status = block.pull_back(columns, logits, stride, args.grads, update);
       if (status != DPO_OK) return status;
     }
     block.write_hidden_gradient(args.grads.hidden);

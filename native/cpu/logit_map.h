@@ -25,11 +25,13 @@ template <class T>
   }
 }
 
-// A map has two steps, capped(z) = softcap·tanh(z/softcap) and scaled(d) = d/temperature, because the softmax subtracts its maximum in between:
-// z/temperature of logits around 1e4 would lose in float what the subtraction leaves exact. slope(capped) is dz'/dz.
+// A map has two steps, capped(z) = softcap·tanh(z/softcap) and scaled(d) = d/temperature, because the softmax subtracts its
+// maximum in between: z/temperature of logits around 1e4 would lose in float what the subtraction leaves exact. slope(capped) is
+// dz'/dz.
 
 template <class T>
 struct PlainLogits {
+  static constexpr bool caps = false;
   double factor = 1;  // of scaled()
   Vec<T> capped(Vec<T> z) const { return z; }
   Vec<T> scaled(Vec<T> d) const { return d; }
@@ -38,6 +40,7 @@ struct PlainLogits {
 
 template <class T>
 struct ScaledLogits {
+  static constexpr bool caps = false;
   double factor;
   T scale = static_cast<T>(factor);
   Vec<T> capped(Vec<T> z) const { return z; }
@@ -47,6 +50,7 @@ struct ScaledLogits {
 
 template <class T>
 struct CappedLogits {
+  static constexpr bool caps = true;
   double factor;
   T cap;
   T scale = static_cast<T>(factor);

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "native/cpu/logit_map.h"
 #include "native/cpu/simd.h"
@@ -45,52 +46,101 @@ struct SoftmaxSums {
   }
 };
 
-inline constexpr std::int64_t kSoftmaxBlock = 1024;  // elements that stay in the first-level cache between max and sum
+inline constexpr std::int64_t kSoftmaxBlock = 4096;  // elements that stay in the first-level cache between max and sum
+
+/// One block of a row in vectors of capped logits; the lanes past its end are −inf.
+template <class S, class Map>
+class CappedBlock {
+ public:
+  using T = compute_t<S>;
+  static constexpr std::int64_t kStep = lanes<T>;
+  static constexpr T kNothing = -std::numeric_limits<T>::infinity();
+
+  CappedBlock(const S* row, std::int64_t count, const Map& map)
+      : row_(row), whole_(count / kStep * kStep), rest_(static_cast<int>(count - whole_)) {
+    if constexpr (Map::caps) cap(map);
+  }
+
+  /// Vectors go round this many accumulators, so that none waits for the one before it.
+  static constexpr int kWays = 4;
+
+  /// Calls visit(i, capped, way) for every vector; `way` is a constant of 0 .. kWays − 1.
+  template <class Visit>
+  [[gnu::always_inline]] void for_each(const Visit& visit) const {
+    if constexpr (Map::caps) {
+      walk(whole_ + (rest_ > 0 ? kStep : 0), [&](std::int64_t i, auto way) { visit(i, load(capped_ + i), way); });
+    } else {
+      for_each_logit(kNothing, visit);
+    }
+  }
+
+  /// The same with the raw logits, and `fill` past the end.
+  template <class Visit>
+  [[gnu::always_inline]] void for_each_logit(T fill, const Visit& visit) const {
+    walk(whole_, [&](std::int64_t i, auto way) { visit(i, load(row_ + i), way); });
+    if (rest_ > 0) visit(whole_, load_partial(row_ + whole_, rest_, fill), Way<0>{});
+  }
+
+ private:
+  template <int way>
+  using Way = std::integral_constant<int, way>;
+
+  template <class Visit>
+  [[gnu::always_inline]] static void walk(std::int64_t end, const Visit& visit) {
+    std::int64_t i = 0;
+    for (; i + kWays * kStep <= end; i += kWays * kStep) {
+      visit(i, Way<0>{});
+      visit(i + kStep, Way<1>{});
+      visit(i + 2 * kStep, Way<2>{});
+      visit(i + 3 * kStep, Way<3>{});
+    }
+    for (; i < end; i += kStep) visit(i, Way<0>{});
+  }
+
+  void cap(const Map& map) {
+    for_each_logit(T(0), [&](std::int64_t i, Vec<T> z, auto) { store(capped_ + i, map.capped(z)); });
+    if (rest_ > 0) std::fill(capped_ + whole_ + rest_, capped_ + whole_ + kStep, kNothing);
+  }
+
+  const S* row_;
+  std::int64_t whole_;
+  int rest_;
+  alignas(64) T capped_[Map::caps ? kSoftmaxBlock + kStep : 1];
+};
 
 /// Sums of at most kSoftmaxBlock logits. With `Details`, weighted_sum and logit_sum too.
 template <bool Details, class S, class Map>
 SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
   using T = compute_t<S>;
-  constexpr T kNothing = -std::numeric_limits<T>::infinity();
-  constexpr std::int64_t kStep = lanes<T>;
-  const std::int64_t whole = count / kStep * kStep;
-  const int rest = static_cast<int>(count - whole);
+  using Block = CappedBlock<S, Map>;
+  const Block block(row, count, map);
+  constexpr int kWays = Block::kWays;
+  Vec<T> largest[kWays], logits[kWays] = {}, sums[kWays] = {}, weighted[kWays] = {};
+  std::fill(largest, largest + kWays, broadcast(Block::kNothing));
+  block.for_each([&](std::int64_t, Vec<T> capped, auto way) { largest[way] = max(capped, largest[way]); });
+  if constexpr (Details) block.for_each_logit(T(0), [&](std::int64_t, Vec<T> z, auto way) { logits[way] += z; });
 
-  alignas(64) T capped[kSoftmaxBlock + kStep];
-  Vec<T> max_lanes = broadcast(kNothing), logits = {};
-  const auto visit = [&](std::int64_t i, Vec<T> z) {
-    const Vec<T> c = map.capped(z);
-    store(capped + i, c);
-    max_lanes = max(c, max_lanes);
-  };
-  for (std::int64_t i = 0; i < whole; i += kStep) visit(i, load(row + i));
-  if (rest > 0) {
-    visit(whole, load_partial(row + whole, rest, kNothing));
-    std::fill(capped + count, capped + whole + kStep, kNothing);  // a map may have made something of the filling
-  }
-  if constexpr (Details) {
-    for (std::int64_t i = 0; i < whole; i += kStep) logits += load(row + i);
-    if (rest > 0) logits += load_partial(row + whole, rest, T(0));
-  }
-
-  const T block_max = horizontal_max(max_lanes);
+  const T block_max = horizontal_max(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
   // With only −inf so far, subtracting the maximum would make NaN; NaN and +inf are left to do just that.
-  const T shift = block_max == kNothing ? T(0) : block_max;
-  Vec<T> sums[2] = {{}, {}}, weighted = {};
-  const std::int64_t padded = whole + (rest > 0 ? kStep : 0);
-  for (std::int64_t i = 0; i < padded; i += kStep) {
-    const Vec<T> distance = map.scaled(load(capped + i) - shift);
+  const T shift = block_max == Block::kNothing ? T(0) : block_max;
+  block.for_each([&](std::int64_t i, Vec<T> capped, auto way) {
+    __builtin_prefetch(row + count +
+                       i);  // the block after this one, most often: memory works while the exponentials are computed
+    const Vec<T> distance = map.scaled(capped - shift);
     const Vec<T> e = exp(distance);
-    sums[(i / kStep) & 1] += e;
+    sums[way] += e;
     // Where e is 0 the distance may be −inf, and their product NaN.
-    if constexpr (Details) weighted += e * max(broadcast(T(-1000)), distance);
-  }
+    if constexpr (Details) weighted[way] += e * max(broadcast(T(-1000)), distance);
+  });
+  const auto total = [](const Vec<T>(&ways)[kWays]) {
+    return static_cast<double>(horizontal_sum((ways[0] + ways[1]) + (ways[2] + ways[3])));
+  };
   SoftmaxSums result;
   result.max = static_cast<double>(block_max) * map.factor;
-  result.exp_sum = horizontal_sum(sums[0] + sums[1]);
+  result.exp_sum = total(sums);
   if constexpr (Details) {
-    result.weighted_sum = horizontal_sum(weighted);
-    result.logit_sum = horizontal_sum(logits);
+    result.weighted_sum = total(weighted);
+    result.logit_sum = total(logits);
   }
   return result;
 }
@@ -127,8 +177,8 @@ bool all_below_infinity(const S* row, std::int64_t count) {
   return horizontal_sum(excess) == 0;
 }
 
-/// softmax(z') = e^(z' − L) from capped logits. L is in double, and L·temperature is split in two, because T cannot hold it to the precision
-/// that e^ needs.
+/// softmax(z') = e^(z' − L) from capped logits. L is in double, and L·temperature is split in two, because T cannot hold it to
+/// the precision that e^ needs.
 template <class T, class Map>
 class Softmax {
  public:

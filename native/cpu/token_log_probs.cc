@@ -107,7 +107,9 @@ dpo_status check_logits(dpo_job* job, const dpo_tensor& logits, const dpo_tensor
   std::atomic<std::int64_t> first_bad_row{rows};
   const dpo_status status = parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
     chunks.for_each(chunk, [&](std::int64_t row) {
-      if (data<std::int32_t>(targets)[row] == DPO_IGNORED_TARGET || all_below_infinity(data<S>(logits) + row * vocabulary, vocabulary)) return;
+      if (data<std::int32_t>(targets)[row] == DPO_IGNORED_TARGET ||
+          all_below_infinity(data<S>(logits) + row * vocabulary, vocabulary))
+        return;
       std::int64_t known = first_bad_row.load();
       while (row < known && !first_bad_row.compare_exchange_weak(known, row)) {
       }

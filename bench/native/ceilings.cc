@@ -1,0 +1,151 @@
+// What this machine can do, measured with nothing else around it: the rates that bench/ holds the operations against. Prints
+// JSON. Matrix products are the three of a language-model head, each on its own, cut for the threads in the way that suits it
+// best.
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "native/core/thread_pool.h"
+#include "native/core/workspace.h"
+#include "native/cpu/gemm.h"
+
+namespace {
+
+using dpo::cpu::gemm;
+using dpo::cpu::MatrixView;
+using dpo::cpu::PackedLhs;
+using dpo::cpu::PackedRhs;
+using dpo::cpu::Range;
+using dpo::cpu::Update;
+
+constexpr int kRuns = 9;
+
+class Buffer {
+ public:
+  explicit Buffer(std::size_t count) : block_(dpo::WorkspaceBlock::take(count * sizeof(float))), count_(count) {}
+  float* data() const { return static_cast<float*>(block_.data()); }
+  std::span<float> span() const { return {data(), count_}; }
+
+  Buffer& randomise() {
+    std::minstd_rand random(1);
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    for (float& x : span()) x = uniform(random);
+    return *this;
+  }
+
+ private:
+  dpo::WorkspaceBlock block_;
+  std::size_t count_;
+};
+
+void parallel(std::int64_t chunks, const std::function<void(std::int64_t)>& body) {
+  const auto call = [](void* closure, std::int64_t chunk) {
+    (*static_cast<const std::function<void(std::int64_t)>*>(closure))(chunk);
+  };
+  dpo::ThreadPool::instance().run(chunks, call, const_cast<void*>(static_cast<const void*>(&body)), nullptr);
+}
+
+double median_ms(const std::function<void()>& body) {
+  std::vector<double> times;
+  body();
+  for (int run = 0; run < kRuns; ++run) {
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count());
+  }
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2];
+}
+
+struct Shape {
+  std::int64_t rows, depth, vocabulary;
+};
+
+/// One read and one write of `count` floats, around the caches where the machine can.
+double copy_ms(std::size_t count, std::int64_t chunks) {
+  const Buffer from = std::move(Buffer(count).randomise());
+  const Buffer to(count);
+  const auto part = static_cast<std::int64_t>(count) / chunks / 64 * 64;
+  return median_ms([&] {
+    parallel(chunks, [&](std::int64_t chunk) {
+      const float* source = from.data() + chunk * part;
+      float* target = to.data() + chunk * part;
+      for (std::int64_t i = 0; i < part; i += dpo::cpu::lanes<float>) dpo::cpu::stream(target + i, dpo::cpu::load(source + i));
+      dpo::cpu::stream_fence();
+    });
+  });
+}
+
+struct Products {
+  double logits_ms, hidden_ms, weight_ms;
+};
+
+Products products_ms(const Shape& shape, std::int64_t threads) {
+  const std::int64_t block = 768, rows = shape.rows, depth = shape.depth, vocabulary = shape.vocabulary;
+  const Buffer hidden = std::move(Buffer(static_cast<std::size_t>(rows * depth)).randomise());
+  const Buffer weight = std::move(Buffer(static_cast<std::size_t>(vocabulary * depth)).randomise());
+  const Buffer logits = std::move(Buffer(static_cast<std::size_t>(rows * vocabulary)).randomise());
+  const Buffer grad_hidden(static_cast<std::size_t>(rows * depth)), grad_weight(static_cast<std::size_t>(vocabulary * depth));
+  const Buffer packed_lhs(PackedLhs<float>::size(rows, depth)), packed_rhs(PackedRhs<float>::size(depth, rows));
+  std::vector<std::unique_ptr<Buffer>> workspaces;
+  const std::int64_t blocks = (vocabulary + block - 1) / block;
+  for (std::int64_t chunk = 0; chunk < std::max(blocks, threads); ++chunk) {
+    workspaces.push_back(std::make_unique<Buffer>(dpo::cpu::gemm_workspace<float>));
+  }
+  const MatrixView<float> h{hidden.data(), depth, 1}, w{weight.data(), depth, 1}, g{logits.data(), vocabulary, 1};
+  const auto columns = [&](std::int64_t chunk) { return Range{chunk * block, std::min(vocabulary, (chunk + 1) * block)}; };
+
+  Products result{};
+  result.logits_ms = median_ms([&] {
+    PackedLhs<float> lhs(packed_lhs.span(), rows, depth);
+    lhs.pack(h);
+    parallel(blocks, [&](std::int64_t chunk) {
+      const Range part = columns(chunk);
+      gemm(lhs, Range{0, rows}, w.at(part.begin, 0).transposed(), part.size(), logits.data() + part.begin, vocabulary,
+           Update::overwrite, workspaces[static_cast<std::size_t>(chunk)]->span());
+    });
+  });
+  const std::int64_t half = (rows + threads - 1) / threads;
+  result.hidden_ms = median_ms([&] {
+    parallel(threads, [&](std::int64_t chunk) {
+      const std::int64_t begin = chunk * half, count = std::min(half, rows - begin);
+      if (count <= 0) return;
+      gemm(g.at(begin, 0), w, count, depth, vocabulary, grad_hidden.data() + begin * depth, depth, Update::overwrite,
+           workspaces[static_cast<std::size_t>(chunk)]->span());
+    });
+  });
+  result.weight_ms = median_ms([&] {
+    PackedRhs<float> rhs(packed_rhs.span(), depth, rows);
+    rhs.pack(h);
+    parallel(blocks, [&](std::int64_t chunk) {
+      const Range part = columns(chunk);
+      gemm(g.at(0, part.begin).transposed(), part.size(), rhs, Range{0, depth}, grad_weight.data() + part.begin * depth, depth,
+           Update::overwrite, workspaces[static_cast<std::size_t>(chunk)]->span());
+    });
+  });
+  return result;
+}
+
+}  // namespace
+
+/// ceilings ROWS DEPTH VOCABULARY THREADS
+int main(int argc, char** argv) {
+  const auto argument = [&](int i, std::int64_t fallback) { return argc > i ? std::int64_t{std::atoll(argv[i])} : fallback; };
+  const Shape shape{argument(1, 512), argument(2, 512), argument(3, 32000)};
+  const std::int64_t threads = argument(4, dpo::ThreadPool::instance().size());
+  dpo::ThreadPool::instance().resize(static_cast<int>(threads));
+  const double copy = copy_ms(static_cast<std::size_t>(shape.rows * shape.vocabulary), 16 * threads);
+  const Products products = products_ms(shape, threads);
+  std::printf(
+      "{\"threads\": %lld, \"copyMs\": %.4f, \"logitsProductMs\": %.4f, \"hiddenProductMs\": %.4f, \"weightProductMs\": %.4f}\n",
+      static_cast<long long>(threads), copy, products.logits_ms, products.hidden_ms, products.weight_ms);
+  return 0;
+}
