@@ -12,89 +12,66 @@ export type ErrorCode =
   | "ERR_NOT_PSD";
 
 /** What every error of this package is. */
-export class DpoKernelsError extends Error {
-  readonly code: ErrorCode;
+export abstract class DpoKernelsError extends Error {
+  abstract readonly code: ErrorCode;
   /** The first bad element of the argument that the message names, where there is one. */
   readonly index: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options: { index?: number | undefined; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+  constructor(message: string, { index, cause }: { index?: number | undefined; cause?: unknown } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
-    this.code = code;
-    this.index = options.index;
+    this.index = index;
   }
 }
 
-type Details = { index?: number | undefined; cause?: unknown };
-
 /** A tensor has the wrong shape, or is missing. */
 export class ShapeError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_SHAPE", message, details);
-  }
+  readonly code = "ERR_SHAPE";
 }
 
 /** A value is of the wrong kind: another dtype, or no tensor at all. */
 export class DTypeError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_DTYPE", message, details);
-  }
+  readonly code = "ERR_DTYPE";
 }
 
 /** An option or an element lies outside what is allowed. */
 export class OutOfRangeError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_RANGE", message, details);
-  }
+  readonly code = "ERR_RANGE";
 }
 
 /** An input holds NaN or an infinity where none may be. */
 export class NonFiniteError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_NONFINITE", message, details);
-  }
+  readonly code = "ERR_NONFINITE";
 }
 
 /** No backend can run the call; the message says what was found and what is needed. */
 export class BackendError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_BACKEND", message, details);
-  }
+  readonly code = "ERR_BACKEND";
 }
 
 /** A tensor was disposed of, or its memory was detached. */
 export class DisposedError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_DISPOSED", message, details);
-  }
+  readonly code = "ERR_DISPOSED";
 }
 
 /** The call's AbortSignal was aborted; `cause` is the signal's reason. */
 export class AbortedError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_ABORTED", message, details);
-  }
+  readonly code = "ERR_ABORTED";
 }
 
 /** Memory ran out, does not suffice, or is in use by another call. */
 export class MemoryError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_MEMORY", message, details);
-  }
+  readonly code = "ERR_MEMORY";
 }
 
 /** A record or a saved state cannot be read. */
 export class DataError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_DATA", message, details);
-  }
+  readonly code = "ERR_DATA";
 }
 
 /** A matrix that must be positive semi-definite is not. */
 export class NotPsdError extends DpoKernelsError {
-  constructor(message: string, details?: Details) {
-    super("ERR_NOT_PSD", message, details);
-  }
+  readonly code = "ERR_NOT_PSD";
 }
 
 /** In the order of dpo_status in native/core/status.h. */

@@ -10,7 +10,7 @@ export {
   linearTokenLogProbsVjpSync,
 } from "./linear-token-log-probs.js";
 export type { AsyncOptions } from "./native/operation.js";
-export type { HeadGradients, LinearHead, LogitOptions, SequenceOptions } from "./native/shared-arguments.js";
+export type { HeadGradients, LinearHead, LogitOptions, SequenceOptions, TokenLogProbs, TokenLogProbsOut } from "./native/shared-arguments.js";
 export type * from "./objective/inputs.js";
 export { DpoKernels, type Evaluation, type ObjectiveOptions, type ObjectiveState, type Step, type StepOut } from "./objective/objective.js";
 export {
@@ -46,9 +46,7 @@ export {
 export { type DType, Tensor, type TensorData, tensor, type VectorInput, zeros } from "./tensor.js";
 export {
   IGNORED_TARGET,
-  type TokenLogProbs,
   type TokenLogProbsArgs,
-  type TokenLogProbsOut,
   type TokenLogProbsVjpArgs,
   tokenLogProbs,
   tokenLogProbsSync,

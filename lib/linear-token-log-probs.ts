@@ -8,11 +8,12 @@ import {
   type LogitOptions,
   matrixShape,
   rowResults,
+  type TokenLogProbs,
+  type TokenLogProbsOut,
   writeHead,
   writeLogitOptions,
 } from "./native/shared-arguments.js";
 import { resultDType, type VectorInput } from "./tensor.js";
-import type { TokenLogProbs, TokenLogProbsOut } from "./token-log-probs.js";
 
 export interface LinearTokenLogProbsArgs extends LinearHead, LogitOptions {
   /** [N] i32: the target of each row, or −100 (IGNORED_TARGET). Ignored rows cost nothing. */

@@ -1,6 +1,13 @@
 import { Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
-import { type LogitOptions, matrixShape, rowResults, writeLogitOptions } from "./native/shared-arguments.js";
+import {
+  type LogitOptions,
+  matrixShape,
+  rowResults,
+  type TokenLogProbs,
+  type TokenLogProbsOut,
+  writeLogitOptions,
+} from "./native/shared-arguments.js";
 import { resultDType, type Tensor, type VectorInput } from "./tensor.js";
 
 /** Rows with this target are ignored: log-probability 0, gradient 0. */
@@ -15,21 +22,6 @@ export interface TokenLogProbsArgs extends LogitOptions {
   entropy?: boolean;
   /** Also return the mean of each row's raw logits. */
   meanLogit?: boolean;
-}
-
-export interface TokenLogProbs {
-  /** [N], f64 for f64 logits, else f32: z'_target − logsumexp(z'). */
-  logProbs: Tensor;
-  /** [N] f64: logsumexp(z'); 0 for ignored rows. */
-  logSumExp: Tensor;
-  /** [N], nats. */
-  entropy?: Tensor;
-  /** [N]. */
-  meanLogit?: Tensor;
-}
-
-export interface TokenLogProbsOut {
-  out?: { logProbs?: Tensor; logSumExp?: Tensor; entropy?: Tensor; meanLogit?: Tensor };
 }
 
 export function* tokenLogProbsSteps(args: TokenLogProbsArgs, { out }: TokenLogProbsOut): Steps<TokenLogProbs> {

@@ -1,6 +1,5 @@
 import { ShapeError } from "../errors.js";
 import { asTensor, resultDType, type Tensor } from "../tensor.js";
-import type { TokenLogProbs, TokenLogProbsOut } from "../token-log-probs.js";
 import type { Frame } from "./frame.js";
 
 // Groups of arguments that several operations share, in the order of native/addon/shared_arguments.h.
@@ -25,6 +24,21 @@ export function matrixShape(name: string, value: Tensor): [number, number] {
     throw new ShapeError(`${name}: expected a matrix, got shape [${shape.join(", ")}]`);
   }
   return [rows, columns];
+}
+
+export interface TokenLogProbs {
+  /** [N], f64 for f64 logits, else f32: z'_target − logsumexp(z'). */
+  logProbs: Tensor;
+  /** [N] f64: logsumexp(z'); 0 for ignored rows. */
+  logSumExp: Tensor;
+  /** [N], nats. */
+  entropy?: Tensor;
+  /** [N]. */
+  meanLogit?: Tensor;
+}
+
+export interface TokenLogProbsOut {
+  out?: { logProbs?: Tensor; logSumExp?: Tensor; entropy?: Tensor; meanLogit?: Tensor };
 }
 
 /** Declares the results of a forward pass over `rows` rows, in the order of native/core. */

@@ -12,7 +12,7 @@ import {
 import { lossesOf, type PreferenceLossName, type PreferenceOptions, writePreferenceResults } from "../preference.js";
 import { resultDType, type VectorInput } from "../tensor.js";
 import { type HiddenInput, type PolicyGradients, rowsOf } from "./inputs.js";
-import type { KernelTerm, PolicyStep } from "./objective.js";
+import type { KernelTerm, PolicyStep } from "./parts.js";
 import { flatHeadOut, meanLogitsOf, type Sequences, type SourceOptions, shapedHeadGradients } from "./sequence-source.js";
 
 /** Losses in which a pair's gradient depends on other pairs: couples_batch in native/math/preference_losses.h. */

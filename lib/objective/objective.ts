@@ -7,6 +7,7 @@ import { lossesOf, type Metrics, type PreferenceOptions, type PreferenceResult, 
 import { checkOut, type Tensor } from "../tensor.js";
 import { fusedStep } from "./fused.js";
 import type { Embeddings, ObjectiveInputs, PolicyGradients } from "./inputs.js";
+import type { KernelTerm, PolicyStep } from "./parts.js";
 import { isHidden, type Sequences, type SourceOptions, sequencesOf } from "./sequence-source.js";
 
 export interface ObjectiveOptions extends PreferenceOptions, SourceOptions {
@@ -48,13 +49,6 @@ export interface ObjectiveState {
   kernel?: KernelState;
   bco: { delta: number; count: number };
   steps: number;
-}
-
-/** The kernel term of a step: log k of both sides, and how to pull it back. */
-export interface KernelTerm {
-  /** [2B]: chosen, then rejected. */
-  logKernel: Tensor;
-  pullBack(upstream: Tensor, out: Partial<Embeddings>): Steps<{ embeddings: Embeddings; kernel: Record<string, Tensor<"f64">> }>;
 }
 
 /**
@@ -210,13 +204,6 @@ export class DpoKernels {
     this.#steps += 1;
     if (result.bco.count >= 0) this.#bco = result.bco;
   }
-}
-
-/** A preference loss with what is left to do for the policy's gradient. */
-export interface PolicyStep {
-  result: PreferenceResult;
-  meanLogits: { chosen: number; rejected: number } | undefined;
-  pullBack: Steps<PolicyGradients>;
 }
 
 function evaluationOf({ loss, losses, rewards, metrics }: PreferenceResult, meanLogits: PolicyStep["meanLogits"]): Evaluation {

@@ -1,10 +1,10 @@
 import { ShapeError } from "../errors.js";
 import { linearTokenLogProbsSteps, linearTokenLogProbsVjpSteps } from "../linear-token-log-probs.js";
 import type { Steps } from "../native/operation.js";
-import type { HeadGradients, LogitOptions } from "../native/shared-arguments.js";
+import type { HeadGradients, LogitOptions, TokenLogProbs } from "../native/shared-arguments.js";
 import { sequenceLogProbsSteps, sequenceLogProbsVjpSteps } from "../sequence-log-probs.js";
 import { asTensor, checkOut, copyToOut, type Tensor, type VectorInput } from "../tensor.js";
-import { type TokenLogProbs, tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
+import { tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
 import {
   type HiddenInput,
   type LogitsInput,

@@ -8,6 +8,7 @@
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
 #include "native/cpu/preference_batch.h"
+#include "native/cpu/row_values.h"
 #include "native/cpu/sequences.h"
 
 namespace dpo::cpu {
@@ -54,22 +55,6 @@ class PairGroups {
   const Sequences& sequences_;
 };
 
-/// Log-probability, log-sum-exp, mean logit and upstream gradient of every row.
-struct RowState {
-  double *log_prob, *log_sum_exp, *mean_logit, *upstream;
-
-  bool allocate(dpo_job* job, std::int64_t rows) {
-    double* all = cpu::allocate<double>(job, 4 * rows);
-    if (!all) return false;
-    std::fill_n(all, 4 * rows, 0.0);
-    log_prob = all;
-    log_sum_exp = all + rows;
-    mean_logit = all + 2 * rows;
-    upstream = all + 3 * rows;
-    return true;
-  }
-};
-
 template <class S>
 class LinearPreference {
  public:
@@ -98,7 +83,7 @@ class LinearPreference {
       if (!group.rows.empty()) update = Update::accumulate;
       pair = group.last_pair;
     }
-    for (std::int64_t row = 0; row < args_.targets.shape[0]; ++row) set(args_.mean_logit, row, state_.mean_logit[row]);
+    for (std::int64_t row = 0; row < args_.targets.shape[0]; ++row) set(args_.mean_logit, row, values_.mean_logit[row]);
     batch_.write_metrics(args_.preference.options.bco_count);
     return DPO_OK;
   }
@@ -129,7 +114,8 @@ class LinearPreference {
     }
     capacity_ = std::max(capacity_, wanted);
     rows_ = allocate<std::int64_t>(job_, std::max<std::int64_t>(1, capacity_));
-    if (!rows_ || !state_.allocate(job_, args_.targets.shape[0])) return out_of_memory(job_);
+    upstream_ = allocate<double>(job_, args_.targets.shape[0]);
+    if (!rows_ || !upstream_ || !values_.allocate(job_, args_.targets.shape[0])) return out_of_memory(job_);
     if (capacity_ == 0) return DPO_OK;
     logits_ = allocate<T>(job_, capacity_ * block_.vocabulary());
     const bool reserved =
@@ -170,11 +156,7 @@ class LinearPreference {
     if (status != DPO_OK) return status;
     if (block_.workspace().exhausted()) return out_of_memory(job_);
     for (std::int64_t i = 0; i < block_.size(); ++i) {
-      const SoftmaxSums sums = parts_.merged(i);
-      const std::int64_t row = block_.row(i);
-      state_.log_prob[row] = (parts_.target_logit(i) - sums.max) - std::log(sums.exp_sum);
-      state_.log_sum_exp[row] = sums.log_sum_exp();
-      state_.mean_logit[row] = sums.logit_sum / static_cast<double>(block_.vocabulary());
+      values_.set(block_.row(i), parts_.merged(i), parts_.target_logit(i), block_.vocabulary());
     }
     return DPO_OK;
   }
@@ -183,14 +165,17 @@ class LinearPreference {
   void take_loss(std::int64_t pair) {
     for (const std::int64_t sequence : {pair, pair + sequences_.pairs()}) {
       double sum = 0;
-      sequences_.for_each_token(sequence, [&](std::int64_t row, double weight) { sum += weight * state_.log_prob[row]; });
+      sequences_.for_each_token(sequence, [&](std::int64_t row, double weight) { sum += weight * values_.log_prob[row]; });
       set(args_.preference.policy, sequence, sum);
     }
     batch_.record_rewards(pair);
-    batch_.record_loss(pair, mixed_pair_loss(args_.preference.options, batch_, pair));
+    PairLoss<double> loss{};
+    const dpo_preference_options& options = args_.preference.options;
+    for (std::int32_t i = 0; i < options.loss_count; ++i) add_pair_loss(loss, options.losses[i], batch_, pair);
+    batch_.record_loss(pair, loss);
     for (const std::int64_t sequence : {pair, pair + sequences_.pairs()}) {
       const double grad = get(args_.preference.grad_policy, sequence);
-      sequences_.for_each_token(sequence, [&](std::int64_t row, double weight) { state_.upstream[row] = weight * grad; });
+      sequences_.for_each_token(sequence, [&](std::int64_t row, double weight) { upstream_[row] = weight * grad; });
     }
   }
 
@@ -199,7 +184,7 @@ class LinearPreference {
       return block_.pull_back(Range{0, stride}, logits_, stride, args_.grads, update, [&](Range part, T* tile, T*) {
         for (std::int64_t i = 0; i < block_.size(); ++i) {
           const std::int64_t row = block_.row(i);
-          softmax_block_vjp(part, tile + i * stride, targets_[row], map, state_.log_sum_exp[row], state_.upstream[row]);
+          softmax_block_vjp(part, tile + i * stride, targets_[row], map, values_.log_sum_exp[row], upstream_[row]);
         }
       });
     });
@@ -214,7 +199,8 @@ class LinearPreference {
   PreferenceBatch batch_;
   std::int64_t capacity_ = 0;
   std::int64_t* rows_ = nullptr;
-  RowState state_{};
+  RowValues values_;
+  double* upstream_ = nullptr;
   SoftmaxParts<T> parts_;
   T* logits_ = nullptr;
 };

@@ -4,6 +4,7 @@
 #include "native/cpu/linear_softmax.h"
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
+#include "native/cpu/row_values.h"
 
 namespace dpo::cpu {
 namespace {
@@ -24,21 +25,6 @@ dpo_status nonfinite_logits(dpo_job* job, const dpo_linear_head& head) {
   const dpo_status status = check_head_contents(job, head);
   return status == DPO_OK ? fail(job, DPO_ERR_NONFINITE, -1, "hidden, weight: their product is not finite") : status;
 }
-
-struct RowValues {
-  double *log_prob, *log_sum_exp, *entropy, *mean_logit;
-
-  bool allocate(dpo_job* job, std::int64_t rows) {
-    double* all = cpu::allocate<double>(job, 4 * rows);
-    if (!all) return false;
-    std::fill_n(all, 4 * rows, 0.0);
-    log_prob = all;
-    log_sum_exp = all + rows;
-    entropy = all + 2 * rows;
-    mean_logit = all + 3 * rows;
-    return true;
-  }
-};
 
 template <bool Details, class S>
 dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
@@ -75,25 +61,14 @@ dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
     if (status != DPO_OK) return status;
     if (tiles.exhausted() || block.workspace().exhausted()) return out_of_memory(job);
     for (std::int64_t i = 0; i < block.size(); ++i) {
-      const SoftmaxSums sums = parts.merged(i);
       const std::int64_t row = block.row(i);
-      values.log_prob[row] = (parts.target_logit(i) - sums.max) - std::log(sums.exp_sum);
-      values.log_sum_exp[row] = sums.log_sum_exp();
+      values.set(row, parts.merged(i), parts.target_logit(i), block.vocabulary());
       if (!std::isfinite(values.log_sum_exp[row])) return nonfinite_logits(job, args.head);
-      if constexpr (Details) {
-        values.entropy[row] = sums.entropy();
-        values.mean_logit[row] = sums.logit_sum / static_cast<double>(block.vocabulary());
-      }
     }
   }
 
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-  for (std::int64_t row = 0; row < args.targets.shape[0]; ++row) {
-    set(args.log_probs, row, values.log_prob[row]);
-    set(args.log_sum_exp, row, values.log_sum_exp[row]);
-    if (present(args.entropy)) set(args.entropy, row, values.entropy[row]);
-    if (present(args.mean_logit)) set(args.mean_logit, row, values.mean_logit[row]);
-  }
+  values.write(args);
   return DPO_OK;
 }
 

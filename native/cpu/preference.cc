@@ -103,17 +103,14 @@ dpo_status preference(dpo_job* job, const dpo_preference_args* args) {
 
   const double bco_count = update_bco_delta(batch, args->options.bco_count);
   for (std::int32_t i = 0; i < args->options.loss_count; ++i) {
-    const auto kind = static_cast<PreferenceLoss>(args->options.losses[i].kind);
-    const double weight = args->options.losses[i].weight;
+    const dpo_weighted_loss& loss = args->options.losses[i];
+    const auto kind = static_cast<PreferenceLoss>(loss.kind);
     if (kind == PreferenceLoss::aot) {
-      add_aot(batch, sorted, weight, losses);
+      add_aot(batch, sorted, loss.weight, losses);
     } else if (kind == PreferenceLoss::aot_unpaired) {
-      add_aot_unpaired(batch, sorted, weight, losses);
+      add_aot_unpaired(batch, sorted, loss.weight, losses);
     } else {
-      for (std::int64_t pair = 0; pair < batch.pairs(); ++pair) {
-        const PairLoss<double> loss = math::pair_loss(kind, batch.chosen(pair), batch.rejected(pair), batch.params());
-        PreferenceBatch::accumulate(losses[pair], loss, weight);
-      }
+      for (std::int64_t pair = 0; pair < batch.pairs(); ++pair) add_pair_loss(losses[pair], loss, batch, pair);
     }
   }
 

@@ -84,14 +84,10 @@ void PreferenceBatch::write_metrics(double bco_count) const {
   metrics[DPO_METRIC_BCO_COUNT] = bco_count;
 }
 
-PairLoss<double> mixed_pair_loss(const dpo_preference_options& options, const PreferenceBatch& batch, std::int64_t pair) {
-  PairLoss<double> total{};
-  for (std::int32_t i = 0; i < options.loss_count; ++i) {
-    const auto kind = static_cast<PreferenceLoss>(options.losses[i].kind);
-    PreferenceBatch::accumulate(total, math::pair_loss(kind, batch.chosen(pair), batch.rejected(pair), batch.params()),
-                                options.losses[i].weight);
-  }
-  return total;
+void add_pair_loss(PairLoss<double>& total, const dpo_weighted_loss& loss, const PreferenceBatch& batch, std::int64_t pair) {
+  const auto kind = static_cast<PreferenceLoss>(loss.kind);
+  PreferenceBatch::accumulate(total, math::pair_loss(kind, batch.chosen(pair), batch.rejected(pair), batch.params()),
+                              loss.weight);
 }
 
 }  // namespace dpo::cpu

@@ -44,7 +44,7 @@ class PreferenceBatch {
   } sums_{};
 };
 
-/// Loss of the pair under every loss of the mix; for losses that treat pairs one by one.
-PairLoss<double> mixed_pair_loss(const dpo_preference_options& options, const PreferenceBatch& batch, std::int64_t pair);
+/// Adds one loss of the mix, of those that treat pairs one by one, for one pair.
+void add_pair_loss(PairLoss<double>& total, const dpo_weighted_loss& loss, const PreferenceBatch& batch, std::int64_t pair);
 
 }  // namespace dpo::cpu

@@ -5,6 +5,7 @@
 #include "native/cpu/logit_map.h"
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
+#include "native/cpu/row_values.h"
 #include "native/cpu/softmax_row.h"
 
 namespace dpo::cpu {
@@ -28,34 +29,6 @@ struct RowChunks {
   }
 };
 
-/// Values of rows until all of them are known to be good: results are written only then.
-struct RowResults {
-  double *log_prob, *log_sum_exp, *entropy, *mean_logit;
-};
-
-bool allocate_results(dpo_job* job, std::int64_t rows, RowResults& results) {
-  double* all = allocate<double>(job, 4 * rows);
-  results = {all, all + rows, all + 2 * rows, all + 3 * rows};
-  return all != nullptr;
-}
-
-template <bool Details, class S, class Map>
-void summarize_row(const S* logits, std::int64_t vocabulary, std::int64_t row, std::int32_t target, const Map& map,
-                   const RowResults& results) {
-  if (target == DPO_IGNORED_TARGET) {
-    results.log_prob[row] = results.log_sum_exp[row] = results.entropy[row] = results.mean_logit[row] = 0;
-    return;
-  }
-  const SoftmaxSums sums = softmax_sums<Details>(logits, vocabulary, map);
-  const double log_sum = std::log(sums.exp_sum);
-  results.log_prob[row] = (map_logit(map, to_compute(logits[target])) - sums.max) - log_sum;
-  results.log_sum_exp[row] = sums.max + log_sum;
-  if constexpr (Details) {
-    results.entropy[row] = sums.entropy();
-    results.mean_logit[row] = sums.logit_sum / static_cast<double>(vocabulary);
-  }
-}
-
 template <class S>
 dpo_status nonfinite_logit(dpo_job* job, const dpo_tensor& logits, std::int64_t row) {
   const std::int64_t vocabulary = logits.shape[1];
@@ -66,37 +39,30 @@ dpo_status nonfinite_logit(dpo_job* job, const dpo_tensor& logits, std::int64_t 
   return fail(job, DPO_ERR_NONFINITE, index, "logits: element %lld is NaN or +inf", static_cast<long long>(index));
 }
 
-void write_results(const dpo_token_log_probs_args& args, const RowResults& results) {
-  for (std::int64_t row = 0; row < args.logits.shape[0]; ++row) {
-    set(args.log_probs, row, results.log_prob[row]);
-    set(args.log_sum_exp, row, results.log_sum_exp[row]);
-    if (present(args.entropy)) set(args.entropy, row, results.entropy[row]);
-    if (present(args.mean_logit)) set(args.mean_logit, row, results.mean_logit[row]);
-  }
-}
-
 template <bool Details, class S>
 dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
   const std::int64_t rows = args.logits.shape[0], vocabulary = args.logits.shape[1];
   const S* logits = data<S>(args.logits);
   const std::int32_t* targets = data<std::int32_t>(args.targets);
-  RowResults results;
-  if (!allocate_results(job, rows, results)) return out_of_memory(job);
+  RowValues values;
+  if (!values.allocate(job, rows)) return out_of_memory(job);
 
   const RowChunks chunks(rows, vocabulary);
   const dpo_status status = with_logit_map<compute_t<S>>(args.options, [&](const auto& map) {
     return parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
       chunks.for_each(chunk, [&](std::int64_t row) {
-        summarize_row<Details>(logits + row * vocabulary, vocabulary, row, targets[row], map, results);
+        if (targets[row] == DPO_IGNORED_TARGET) return;
+        const S* z = logits + row * vocabulary;
+        values.set(row, softmax_sums<Details>(z, vocabulary, map), map_logit(map, to_compute(z[targets[row]])), vocabulary);
       });
     });
   });
   if (status != DPO_OK) return status;
   for (std::int64_t row = 0; row < rows; ++row) {
-    if (!std::isfinite(results.log_sum_exp[row])) return nonfinite_logit<S>(job, args.logits, row);
+    if (!std::isfinite(values.log_sum_exp[row])) return nonfinite_logit<S>(job, args.logits, row);
   }
   if (const dpo_status begun = host->begin_writes(job); begun != DPO_OK) return begun;
-  write_results(args, results);
+  values.write(args);
   return DPO_OK;
 }
 
