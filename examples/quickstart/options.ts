@@ -1,0 +1,66 @@
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+/** What a run of the quickstart can be told. */
+export interface Options {
+  readonly data: string;
+  readonly out: string;
+  readonly steps: number;
+  readonly supervisedSteps: number;
+  readonly seed: number;
+  readonly pairs: number;
+  readonly vocab: number;
+  readonly quiet: boolean;
+}
+
+export const HELP = `Usage: npm run quickstart -- [options]
+
+  --data FILE              preference pairs in HH-RLHF form, .jsonl or .jsonl.gz (default: the set beside this example)
+  --out DIR                where report.html and results.json go (default: quickstart-out)
+  --steps N                preference steps, the same for both arms (default: 80)
+  --supervised-steps N     supervised steps before them (default: 60)
+  --seed N                 seed of weights, split and batch order (default: 7)
+  --pairs N                read at most N usable pairs (default: all)
+  --vocab N                tokens kept, the most frequent first (default: 4096)
+  --quiet                  no progress bar and no table
+  --help                   this text
+`;
+
+const DEFAULT_DATA = fileURLToPath(new URL("./data/pairs.jsonl", import.meta.url));
+
+function integer(name: string, text: string, least: number): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new RangeError(`--${name} must be a whole number, at least ${least}; it was "${text}"`);
+  }
+  return value;
+}
+
+/** Reads the command line; returns undefined when help was asked for. */
+export function parseOptions(args: readonly string[]): Options | undefined {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      data: { type: "string", default: DEFAULT_DATA },
+      out: { type: "string", default: "quickstart-out" },
+      steps: { type: "string", default: "80" },
+      "supervised-steps": { type: "string", default: "60" },
+      seed: { type: "string", default: "7" },
+      pairs: { type: "string" },
+      vocab: { type: "string", default: "4096" },
+      quiet: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return undefined;
+  return {
+    data: values.data,
+    out: values.out,
+    steps: integer("steps", values.steps, 1),
+    supervisedSteps: integer("supervised-steps", values["supervised-steps"], 0),
+    seed: integer("seed", values.seed, 0),
+    pairs: values.pairs === undefined ? Number.POSITIVE_INFINITY : integer("pairs", values.pairs, 20),
+    vocab: integer("vocab", values.vocab, 64),
+    quiet: values.quiet,
+  };
+}

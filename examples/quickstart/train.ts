@@ -1,0 +1,158 @@
+import * as tf from "@tensorflow/tfjs-core";
+import { DpoKernels, type Kernel, kernels } from "dpo-kernels";
+import { pad, padPairs, type TokenPair } from "./batch.js";
+import { type Metrics, preferenceLoss, supervisedLoss } from "./dpo.js";
+import { medianDistance, type PairScore, pool, Reference, type Reward, type Summary, score, summarize } from "./evaluate.js";
+import { Model, type Weights } from "./model.js";
+import { batches, seeded } from "./random.js";
+
+const SUPERVISED = { batch: 16, rate: 3e-3 } as const;
+const PREFERENCE = { batch: 8, rate: 2e-4 } as const;
+const ADAM = { beta1: 0.9, beta2: 0.98 } as const;
+/** Held-out pairs on which the curves are drawn; the tables use all of them. */
+const CURVE_PAIRS = 48;
+const CURVE_POINTS = 10;
+const BANDWIDTH_PAIRS = 256;
+
+/** One way of training on preferences; gamma 0 is plain DPO. */
+export interface Arm extends Reward {
+  readonly name: string;
+}
+
+export interface CurvePoint extends Summary {
+  readonly step: number;
+}
+
+export interface ArmResult {
+  readonly arm: Arm;
+  readonly losses: readonly number[];
+  readonly metrics: readonly Metrics[];
+  readonly curve: readonly CurvePoint[];
+  readonly before: Summary;
+  readonly after: Summary;
+  /** Mean time of one training step, without the reference and the measuring in between. */
+  readonly stepSeconds: number;
+}
+
+/** Everything that both arms share. */
+export interface Ground {
+  readonly training: readonly TokenPair[];
+  readonly heldOut: readonly TokenPair[];
+  /** Weights after the supervised phase: the reference, and where both arms start. */
+  readonly weights: Weights;
+  readonly reference: Reference;
+  readonly heldOutReference: readonly PairScore[];
+  /** The kernel of the hybrid arm; both arms are measured by it. */
+  readonly kernel: Kernel;
+  readonly sigma: number;
+}
+
+interface Schedule {
+  readonly steps: number;
+  readonly seed: number;
+}
+
+interface Step {
+  readonly loss: number;
+  readonly metrics: Metrics;
+}
+
+export type OnStep = (loss: number) => void;
+
+function optimizerWithRate(rate: number): tf.Optimizer {
+  return tf.train.adam(rate, ADAM.beta1, ADAM.beta2);
+}
+
+function minimize(optimizer: tf.Optimizer, model: Model, loss: () => tf.Scalar): number {
+  const cost = optimizer.minimize(loss, true, model.variables);
+  if (cost === null) throw new Error("the optimizer returned no loss");
+  const value = cost.dataSync<"float32">()[0] ?? Number.NaN;
+  cost.dispose();
+  if (!Number.isFinite(value)) throw new Error("the loss is not finite");
+  return value;
+}
+
+/** Teaches the model to write the chosen answers. */
+export function trainSupervised(model: Model, pairs: readonly TokenPair[], { steps, seed }: Schedule, onStep: OnStep): number[] {
+  const optimizer = optimizerWithRate(SUPERVISED.rate);
+  const next = batches(pairs, SUPERVISED.batch, seeded(seed));
+  const losses: number[] = [];
+  for (let step = 0; step < steps; step++) {
+    const batch = pad(next.next().value.map((pair) => pair.chosen));
+    losses.push(minimize(optimizer, model, () => supervisedLoss(model.hidden(batch), model.head, batch)));
+    onStep(losses.at(-1) ?? Number.NaN);
+  }
+  optimizer.dispose();
+  return losses;
+}
+
+/** Freezes the supervised model as the reference, and takes the kernel's bandwidth from what it makes of some pairs. */
+export function layGround(model: Model, training: readonly TokenPair[], heldOut: readonly TokenPair[]): Ground {
+  const weights = model.weights();
+  const reference = new Reference(weights, training, kernels.rbf({ sigma: 1 }));
+  const sample = [...training.keys()].slice(0, BANDWIDTH_PAIRS);
+  const sigma = medianDistance(reference.scores(sample));
+  const kernel = kernels.rbf({ sigma });
+  return { training, heldOut, kernel, sigma, weights, reference, heldOutReference: score(model, heldOut, kernel) };
+}
+
+function objectiveOf({ beta, gamma }: Reward, kernel: Kernel): DpoKernels {
+  return new DpoKernels({ loss: "sigmoid", beta, ...(gamma > 0 && { kernel, gamma }) });
+}
+
+/** What it takes to train one arm: a function that learns from the pairs at the given indices, given what the frozen model says of them. */
+function learner(model: Model, ground: Ground, arm: Arm) {
+  const objective = objectiveOf(arm, ground.kernel);
+  const optimizer = optimizerWithRate(PREFERENCE.rate);
+  const learn = (indices: readonly number[], frozen: readonly PairScore[]): Step => {
+    const pairs = indices.map((index) => ground.training[index] as TokenPair);
+    const batch = padPairs(pairs);
+    const reference = Float32Array.from([...frozen.map((of) => of.chosen), ...frozen.map((of) => of.rejected)]);
+    let metrics: Metrics = {};
+    const loss = minimize(optimizer, model, () => {
+      const hidden = model.hidden(batch);
+      const embeddings = arm.gamma > 0 ? pool(hidden, pairs, batch.length) : undefined;
+      return preferenceLoss(objective, { hidden, head: model.head, embeddings, batch, reference }, (seen) => {
+        metrics = seen;
+      });
+    });
+    return { loss, metrics };
+  };
+  return { learn, dispose: () => optimizer.dispose() };
+}
+
+/** Trains one arm from the common ground; the same seed gives the same batches to every arm. */
+export function trainArm(ground: Ground, arm: Arm, { steps, seed }: Schedule, onStep: OnStep): ArmResult {
+  const model = Model.from(ground.weights);
+  const measure = (count: number) => summarize(score(model, ground.heldOut.slice(0, count), ground.kernel), ground.heldOutReference, arm);
+  const before = summarize(ground.heldOutReference, ground.heldOutReference, arm);
+  const curve: CurvePoint[] = [{ step: 0, ...measure(CURVE_PAIRS) }];
+  const taken: Step[] = [];
+  const { learn, dispose } = learner(model, ground, arm);
+  const next = batches([...ground.training.keys()], PREFERENCE.batch, seeded(seed));
+  const every = Math.ceil(steps / CURVE_POINTS);
+  let milliseconds = 0;
+  for (let step = 1; step <= steps; step++) {
+    const indices = next.next().value;
+    const frozen = ground.reference.scores(indices);
+    const started = performance.now();
+    const one = learn(indices, frozen);
+    milliseconds += performance.now() - started;
+    taken.push(one);
+    if (step % every === 0 || step === steps) curve.push({ step, ...measure(CURVE_PAIRS) });
+    onStep(one.loss);
+  }
+  const after = measure(ground.heldOut.length);
+  dispose();
+  model.dispose();
+  const stepSeconds = milliseconds / 1000 / steps;
+  return {
+    arm,
+    curve,
+    before,
+    after,
+    stepSeconds,
+    losses: taken.map((one) => one.loss),
+    metrics: taken.map((one) => one.metrics),
+  };
+}
