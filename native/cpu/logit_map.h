@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include "native/core/token_log_probs.h"
 #include "native/cpu/simd.h"
@@ -54,7 +55,8 @@ struct CappedLogits {
   double factor;
   T cap;
   T scale = static_cast<T>(factor);
-  Vec<T> capped(Vec<T> z) const { return tanh<T>(z / cap) * cap; }
+  /// +inf stays what it is, so that it is found out: its tanh would look like any large logit's.
+  Vec<T> capped(Vec<T> z) const { return select(z < std::numeric_limits<T>::infinity(), tanh<T>(z / cap) * cap, z); }
   Vec<T> scaled(Vec<T> d) const { return d * scale; }
   Vec<T> slope(Vec<T> capped) const {
     const Vec<T> t = capped / cap;
