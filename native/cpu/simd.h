@@ -72,6 +72,12 @@ template <int N, class S>
 [[gnu::always_inline]] inline Pack<compute_t<S>, N> convert_from_bits(Pack<std::uint16_t, N> bits) {
   using Wide = Pack<std::uint32_t, N>;
   if constexpr (std::same_as<S, bf16>) {
+#if defined(DPO_SIMD_AVX512)
+    // GCC 12 widens 16 lanes in two halves.
+    if constexpr (N == 16) {
+      return std::bit_cast<Pack<float, N>>(std::bit_cast<Wide>(_mm512_maskz_cvtepu16_epi32(0xffff, std::bit_cast<__m256i>(bits))) << 16);
+    }
+#endif
     return float_from_bf16_bits<Pack<float, N>>(__builtin_convertvector(bits, Wide));
   } else {
 #if defined(DPO_SIMD_AVX512)
