@@ -1,6 +1,9 @@
 import { BackendError, OutOfRangeError } from "./errors.js";
 import { addon } from "./native/addon.js";
 
+/** More than any machine has; the addon takes no more either. */
+const MAX_THREADS = 1024;
+
 /** A backend found beside the addon. */
 export interface Backend {
   /** "cpu", "cuda", or the file's name when it cannot be opened. */
@@ -38,5 +41,5 @@ export function threads(): number {
 /** Changes threads(). Results do not depend on it. */
 export function useThreads(count: number): void {
   if (!Number.isInteger(count) || count < 1) throw new OutOfRangeError(`expected a whole number of at least 1 threads, got ${count}`);
-  addon.useThreads(count);
+  addon.useThreads(Math.min(count, MAX_THREADS));
 }

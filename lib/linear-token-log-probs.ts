@@ -1,5 +1,5 @@
 import { Frame } from "./native/frame.js";
-import { operation, type Steps } from "./native/operation.js";
+import { compound, operation, type Steps } from "./native/operation.js";
 import {
   DEFAULT_MEMORY_LIMIT,
   type HeadGradients,
@@ -69,7 +69,7 @@ export function* linearTokenLogProbsVjpSteps(args: LinearTokenLogProbsVjpArgs, {
   return grads;
 }
 
-const pullBack = operation(linearTokenLogProbsVjpSteps);
+const pullBack = compound(linearTokenLogProbsVjpSteps);
 
 /**
  * Pull-back of linearTokenLogProbs; the logits are computed again, block by block. Gradients: hidden [N, D] in its dtype, weight [V, D] and

@@ -1,8 +1,8 @@
-import { KERNEL_NAMES, type Kernel } from "./kernels/index.js";
+import { checkKernel, KERNEL_NAMES, type Kernel } from "./kernels/index.js";
 import { Frame } from "./native/frame.js";
-import { operation, type Steps } from "./native/operation.js";
+import { compound, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, checkOut, copyToOut, resultDType, Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkOut, checkShape, copyToOut, dataOf, resultDType, Tensor, type VectorInput } from "./tensor.js";
 
 export interface PairKernelArgs {
   /** [N, D] f32 f64 f16 bf16. */
@@ -35,7 +35,7 @@ export interface PairKernelOut {
 
 /** All parameters in one array, in the kernel's order, which is that of native/math/log_kernels.h. */
 function packParameters({ parameters }: Kernel): Tensor<"f64"> {
-  const values = Object.values(parameters).flatMap((parameter) => [...parameter.data]);
+  const values = Object.entries(parameters).flatMap(([name, parameter]) => [...dataOf(name, parameter)]);
   return new Tensor(Float64Array.from(values), [values.length], "f64");
 }
 
@@ -51,17 +51,17 @@ function unpackParameters({ parameters }: Kernel, packed: Float64Array): Record<
 }
 
 function writeInputs(frame: Frame, u: Tensor, sides: readonly Tensor[], kernel: Kernel): void {
-  frame.input("u", u).number(sides.length);
+  frame.input("u", u).code(sides.length);
   for (const v of sides) frame.input("v", v);
-  frame.number(KERNEL_NAMES.indexOf(kernel.name)).flag(kernel.normalize).input("parameters", packParameters(kernel));
+  frame.code(KERNEL_NAMES.indexOf(kernel.name)).code(kernel.normalize).input("parameters", packParameters(kernel));
 }
 
 /** log k of u with each side: [sides, N]. */
-export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel, out?: Tensor): Steps<Tensor> {
+export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel): Steps<Tensor> {
   const [rows] = matrixShape("u", u);
   const frame = new Frame("pairKernel");
   writeInputs(frame, u, sides, kernel);
-  const logK = frame.result(resultDType(u.dtype), [sides.length, rows], out);
+  const logK = frame.result("out.logK", resultDType(u.dtype), [sides.length, rows]);
   yield frame;
   return logK;
 }
@@ -78,28 +78,40 @@ export function* logKernelVjpSteps(
   const frame = new Frame("pairKernelVjp");
   writeInputs(frame, u, sides, kernel);
   frame.input("upstream", upstream);
-  const gradU = frame.result(u.dtype, shape, out.u);
-  const gradSides = sides.map((_, side) => frame.result(u.dtype, shape, out.sides?.[side]));
-  const packed = frame.result("f64", packParameters(kernel).shape).data;
+  const gradU = frame.result("out.u", u.dtype, shape, out.u);
+  const gradSides = sides.map((_, side) => frame.result("out.v", u.dtype, shape, out.sides?.[side]));
+  const packed = frame.result("parameters", "f64", packParameters(kernel).shape).data;
   yield frame;
   return { u: gradU, sides: gradSides, params: unpackParameters(kernel, packed) };
 }
 
 export function* pairKernelSteps(args: PairKernelArgs, { out = {} }: PairKernelOut): Steps<PairKernelResult> {
+  checkKernel(args.kernel);
   const sides = [args.v];
   const [rows] = matrixShape("u", args.u);
   matrixShape("v", args.v);
-  if (args.upstream === undefined) return { logK: (yield* logKernelSteps(args.u, sides, args.kernel, out.logK?.reshape([1, rows]))).reshape([rows]) };
-  // out.logK is written last: should the pull-back fail, it stays as it was.
   checkOut("out.logK", out.logK, resultDType(args.u.dtype), [rows]);
   const logK = (yield* logKernelSteps(args.u, sides, args.kernel)).reshape([rows]);
-  const upstream = asTensor("upstream", args.upstream);
-  const grads = yield* logKernelVjpSteps(args.u, sides, args.kernel, upstream.reshape([1, upstream.size]), { u: out.u, sides: [out.v] });
-  const [v] = grads.sides;
-  return { logK: copyToOut(out.logK, logK), grads: { u: grads.u, v: v as Tensor, params: grads.params } };
+  // out.logK is written last: should the pull-back fail, it stays as it was.
+  const grads = args.upstream === undefined ? {} : { grads: yield* gradientSteps(args, args.upstream, rows, out) };
+  return { logK: copyToOut(out.logK, logK), ...grads };
 }
 
-const both = operation(pairKernelSteps);
+function* gradientSteps(
+  { u, v, kernel }: PairKernelArgs,
+  upstream: VectorInput,
+  rows: number,
+  out: PairKernelOut["out"],
+): Steps<PairKernelGradients> {
+  const row = asTensor("upstream", upstream);
+  checkShape("upstream", row, [rows]);
+  dataOf("upstream", row);
+  const grads = yield* logKernelVjpSteps(u, [v], kernel, row.reshape([1, rows]), { u: out?.u, sides: [out?.v] });
+  const [gradV] = grads.sides;
+  return { u: grads.u, v: gradV as Tensor, params: grads.params };
+}
+
+const both = compound(pairKernelSteps);
 
 /**
  * log k(u_i, v_i) for each pair of rows, and with `upstream` the gradients in u, v and the kernel's parameters.

@@ -1,5 +1,5 @@
 import { OutOfRangeError, ShapeError } from "./errors.js";
-import { Frame } from "./native/frame.js";
+import { describe, Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
 import { asTensor, resultDType, type Tensor, type VectorInput } from "./tensor.js";
 
@@ -96,6 +96,22 @@ export interface PreferenceResult {
   bco: { delta: number; count: number };
 }
 
+/** The numeric options and their defaults, in the order of read_preference_options in native/addon/preference.cc. */
+const NUMBERS = [
+  ["transformAlpha", 0.5],
+  ["beta", 0.1],
+  ["gamma", 0],
+  ["labelSmoothing", 0],
+  ["discopopTau", 0.05],
+  ["simpoGamma", 0.5],
+  ["cpoAlpha", 1],
+  ["bcoDelta", 0],
+  ["bcoCount", -1],
+  ["ktoKl", 0],
+  ["ktoDesirableWeight", 1],
+  ["ktoUndesirableWeight", 1],
+] as const;
+
 /** Places in the metrics array, as in native/core/preference.h. */
 const METRIC_NAMES = [
   "loss",
@@ -118,33 +134,25 @@ function indexIn<Name extends string>(what: string, names: readonly Name[], name
   return index;
 }
 
+/** As DPO_MAX_LOSSES in native/core/preference.h. */
+const MAX_LOSSES = 8;
+
 /** The losses of a mix, and their weights. */
 export function lossesOf({ loss = "sigmoid", lossWeights }: PreferenceOptions): { names: readonly PreferenceLossName[]; weights: readonly number[] } {
   const names = typeof loss === "string" ? [loss] : loss;
-  if (names.length === 0) throw new OutOfRangeError("loss: expected at least one loss");
+  if (!Array.isArray(names)) throw new OutOfRangeError(`loss: expected a name or a list of names, got ${describe(loss)}`);
+  if (names.length < 1 || names.length > MAX_LOSSES) throw new OutOfRangeError(`loss: expected 1 to ${MAX_LOSSES} losses, got ${names.length}`);
   const weights = lossWeights ?? names.map(() => 1);
-  if (weights.length !== names.length) throw new ShapeError(`lossWeights: expected ${names.length} weights, got ${weights.length}`);
+  if (!Array.isArray(weights) || weights.length !== names.length) throw new ShapeError(`lossWeights: expected a list of ${names.length} weights`);
   return { names, weights };
 }
 
 function writeOptions(frame: Frame, args: PreferenceOptions & { bcoCount?: number }): void {
   const { names, weights } = lossesOf(args);
-  frame.number(names.length);
-  for (const [i, name] of names.entries()) frame.number(indexIn("loss", PREFERENCE_LOSSES, name)).number(weights[i] ?? 1);
-  frame.number(indexIn("transform", REWARD_TRANSFORMS, args.transform ?? "reverse_kl")).number(args.transformAlpha ?? 0.5);
-  frame
-    .number(args.beta ?? 0.1)
-    .number(args.gamma ?? 0)
-    .number(args.labelSmoothing ?? 0);
-  frame
-    .number(args.discopopTau ?? 0.05)
-    .number(args.simpoGamma ?? 0.5)
-    .number(args.cpoAlpha ?? 1);
-  frame.number(args.bcoDelta ?? 0).number(args.bcoCount ?? -1);
-  frame
-    .number(args.ktoKl ?? 0)
-    .number(args.ktoDesirableWeight ?? 1)
-    .number(args.ktoUndesirableWeight ?? 1);
+  frame.code(names.length);
+  for (const [i, name] of names.entries()) frame.code(indexIn("loss", PREFERENCE_LOSSES, name)).number("lossWeights", weights[i] ?? 1);
+  frame.code(indexIn("transform", REWARD_TRANSFORMS, args.transform ?? "reverse_kl"));
+  for (const [name, fallback] of NUMBERS) frame.number(name, args[name] ?? fallback);
 }
 
 export interface PreferenceOut {
@@ -159,15 +167,7 @@ function metricsOf(values: Float64Array, hasKernel: boolean): Metrics {
   return metrics;
 }
 
-/** Declares the results of a preference call and returns how to read them once it has run. `policyIsResult`: the call computes policy itself. */
-export function writePreference(frame: Frame, args: PreferenceArgs, { out = {} }: PreferenceOut): () => PreferenceResult {
-  const policy = asTensor("policy", args.policy);
-  frame.input("policy", policy).optionalInput("reference", args.reference).optionalInput("logKernel", args.logKernel);
-  frame.optionalInput("tokenCounts", args.tokenCounts).optionalInput("weights", args.weights);
-  return writePreferenceResults(frame, args, policy, out);
-}
-
-/** The part of the frame after the tensors that go in. */
+/** Options and results of a preference call; returns how to read the results once it has run. */
 export function writePreferenceResults(
   frame: Frame,
   args: PreferenceOptions & { bcoCount?: number; logKernel?: VectorInput },
@@ -177,12 +177,12 @@ export function writePreferenceResults(
   writeOptions(frame, args);
   const dtype = resultDType(policy.dtype);
   const sequences = policy.size;
-  const losses = frame.result(dtype, [Math.max(1, Math.floor(sequences / 2))], out.losses);
-  const rewards = frame.result(dtype, [sequences], out.rewards);
-  const grads: PreferenceResult["grads"] = { policy: frame.result(dtype, [sequences], out.policy) };
+  const losses = frame.result("out.losses", dtype, [Math.max(1, Math.floor(sequences / 2))], out.losses);
+  const rewards = frame.result("out.rewards", dtype, [sequences], out.rewards);
+  const grads: PreferenceResult["grads"] = { policy: frame.result("out.policy", dtype, [sequences], out.policy) };
   if (args.logKernel === undefined) frame.absent();
-  else grads.logKernel = frame.result(dtype, [sequences], out.logKernel);
-  const metrics = frame.result("f64", [METRIC_COUNT]).data;
+  else grads.logKernel = frame.result("out.logKernel", dtype, [sequences], out.logKernel);
+  const metrics = frame.result("metrics", "f64", [METRIC_COUNT]).data;
   return () => ({
     loss: metrics[0] ?? Number.NaN,
     losses,
@@ -193,9 +193,11 @@ export function writePreferenceResults(
   });
 }
 
-export function* preferenceLossSteps(args: PreferenceArgs, options: PreferenceOut): Steps<PreferenceResult> {
-  const frame = new Frame("preference");
-  const read = writePreference(frame, args, options);
+export function* preferenceLossSteps(args: PreferenceArgs, { out }: PreferenceOut): Steps<PreferenceResult> {
+  const policy = asTensor("policy", args.policy);
+  const frame = new Frame("preference").input("policy", policy).optionalInput("reference", args.reference);
+  frame.optionalInput("logKernel", args.logKernel).optionalInput("tokenCounts", args.tokenCounts).optionalInput("weights", args.weights);
+  const read = writePreferenceResults(frame, args, policy, out);
   yield frame;
   return read();
 }

@@ -35,8 +35,8 @@ export function* sequenceLogProbsSteps(
   const frame = new Frame("sequenceLogProbs").input("logProbs", args.logProbs).input("targets", args.targets).input("offsets", args.offsets);
   writeSequenceOptions(frame, args);
   const extent = Math.max(1, sequences);
-  const logProbs = frame.result(resultDType(asTensor("logProbs", args.logProbs).dtype), [extent], out.logProbs);
-  const tokenCounts = frame.result("f64", [extent], out.tokenCounts);
+  const logProbs = frame.result("out.logProbs", resultDType(asTensor("logProbs", args.logProbs).dtype), [extent], out.logProbs);
+  const tokenCounts = frame.result("out.tokenCounts", "f64", [extent], out.tokenCounts);
   yield frame;
   return { logProbs, tokenCounts };
 }
@@ -63,7 +63,7 @@ export function* sequenceLogProbsVjpSteps(args: SequenceLogProbsVjpArgs, { out }
   const frame = new Frame("sequenceLogProbsVjp").input("targets", args.targets).input("offsets", args.offsets).input("upstream", args.upstream);
   writeSequenceOptions(frame, args);
   const upstream = asTensor("upstream", args.upstream);
-  const logProbs = frame.result(resultDType(upstream.dtype), [asTensor("targets", args.targets).size], out?.logProbs);
+  const logProbs = frame.result("out.logProbs", resultDType(upstream.dtype), [asTensor("targets", args.targets).size], out?.logProbs);
   yield frame;
   return { logProbs };
 }

@@ -1,4 +1,4 @@
-import { DisposedError, DTypeError, ShapeError } from "./errors.js";
+import { DisposedError, DTypeError, MemoryError, ShapeError } from "./errors.js";
 
 /** Element types. f16 and bf16 are storage only: arithmetic on them is in f32. */
 export type DType = "f32" | "f64" | "f16" | "bf16" | "i32";
@@ -19,6 +19,8 @@ interface ArrayOf {
 type DataOf<D extends DType> = ArrayOf[D];
 
 const MAX_RANK = 4;
+/** Elements of the largest typed array that V8 makes of any element size. */
+const MAX_SIZE = 2 ** 32;
 
 /**
  * A dense row-major array of rank 1 to 4 in host memory. It does not copy: a tensor made from a typed array shares its memory, byte offset
@@ -32,8 +34,8 @@ export class Tensor<D extends DType = DType> {
 
   constructor(data: DataOf<D>, shape: readonly number[], dtype: D) {
     this.dtype = dtype;
-    this.shape = Object.freeze([...shape]);
     this.size = sizeOf(shape);
+    this.shape = Object.freeze([...shape]);
     if (data.length !== this.size) {
       throw new ShapeError(`shape [${shape.join(", ")}] holds ${this.size} elements, the data ${data.length}`);
     }
@@ -49,6 +51,11 @@ export class Tensor<D extends DType = DType> {
 
   get disposed(): boolean {
     return this.#data === undefined;
+  }
+
+  /** Whether `data` can be had: neither disposed of nor detached. */
+  get usable(): boolean {
+    return this.#data !== undefined && this.#data.length === this.size;
   }
 
   /** The same memory under another shape of the same size. */
@@ -77,6 +84,7 @@ export class Tensor<D extends DType = DType> {
 }
 
 function sizeOf(shape: readonly number[]): number {
+  if (!Array.isArray(shape)) throw new ShapeError("shape: expected an array of extents");
   if (shape.length < 1 || shape.length > MAX_RANK) throw new ShapeError(`expected a shape of rank 1 to ${MAX_RANK}, got ${shape.length}`);
   let size = 1;
   for (const extent of shape) {
@@ -84,11 +92,18 @@ function sizeOf(shape: readonly number[]): number {
       throw new ShapeError(`shape [${shape.join(", ")}]: every extent must be a whole number of at least 1`);
     size *= extent;
   }
+  if (size > MAX_SIZE) throw new ShapeError(`shape [${shape.join(", ")}] has more elements than a typed array can hold`);
   return size;
 }
 
+function arrayOf<D extends DType>(dtype: D): (typeof ARRAYS)[D] {
+  const ArrayClass = Object.hasOwn(ARRAYS, dtype) ? ARRAYS[dtype] : undefined;
+  if (ArrayClass === undefined) throw new DTypeError(`unknown dtype ${JSON.stringify(dtype)}; known are ${Object.keys(ARRAYS).join(", ")}`);
+  return ArrayClass;
+}
+
 function isArrayOf<D extends DType>(data: TensorData, dtype: D): data is DataOf<D> {
-  return data instanceof ARRAYS[dtype];
+  return data instanceof arrayOf(dtype);
 }
 
 function dtypeOfArray(data: TensorData): DType {
@@ -114,8 +129,14 @@ export function tensor(data: TensorData, shape: readonly number[], dtype: DType 
 
 /** A tensor of zeros. */
 export function zeros<D extends DType>(shape: readonly number[], dtype: D): Tensor<D> {
-  const ArrayClass = ARRAYS[dtype];
-  return new Tensor(new ArrayClass(sizeOf(shape)) as DataOf<D>, shape, dtype);
+  const ArrayClass = arrayOf(dtype);
+  const size = sizeOf(shape);
+  try {
+    return new Tensor(new ArrayClass(size) as DataOf<D>, shape, dtype);
+  } catch (cause) {
+    if (cause instanceof RangeError) throw new MemoryError(`no memory for a tensor of ${size} elements`, { cause });
+    throw cause;
+  }
 }
 
 /** What operations take for a vector: a tensor, or a typed array standing for one of rank 1. */
@@ -131,17 +152,34 @@ export function asTensor(name: string, value: Tensor | VectorInput): Tensor {
   throw new DTypeError(`${name}: expected a Tensor, got ${value === null ? "null" : typeof value}`);
 }
 
+/** A result given by the caller: a tensor, and no array that would have to be wrapped in one. */
+export function ofTensor(name: string, value: Tensor): Tensor {
+  if (value instanceof Tensor) return value;
+  throw new DTypeError(`${name}: expected a Tensor`);
+}
+
 /** The dtype of results that are not stored like their input: f64 for f64, else f32. */
 export function resultDType(dtype: DType): "f32" | "f64" {
   return dtype === "f64" ? "f64" : "f32";
 }
 
+/** The tensor's elements; throws DisposedError naming the argument when there are none any more. */
+export function dataOf<D extends DType>(name: string, tensor: Tensor<D>): ArrayOf[D] {
+  if (!tensor.usable) throw new DisposedError(`${name}: the tensor has been disposed of, or its memory detached`);
+  return tensor.data;
+}
+
 /** Throws ShapeError or DTypeError unless the tensor given for a result fits it. */
 export function checkOut(name: string, out: Tensor | undefined, dtype: DType, shape: readonly number[]): void {
   if (out === undefined) return;
-  asTensor(name, out);
+  dataOf(name, ofTensor(name, out));
   if (out.dtype !== dtype) throw new DTypeError(`${name}: expected ${dtype}, got ${out.dtype}`);
-  if (out.shape.join() !== shape.join()) throw new ShapeError(`${name}: expected shape [${shape.join(", ")}], got [${out.shape.join(", ")}]`);
+  checkShape(name, out, shape);
+}
+
+/** Throws ShapeError unless the tensor has this shape. */
+export function checkShape(name: string, { shape }: Tensor, wanted: readonly number[]): void {
+  if (shape.join() !== wanted.join()) throw new ShapeError(`${name}: expected shape [${wanted.join(", ")}], got [${shape.join(", ")}]`);
 }
 
 /** The result, in the memory of `out` where one was given and has passed checkOut. */

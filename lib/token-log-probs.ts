@@ -1,5 +1,5 @@
 import { Frame } from "./native/frame.js";
-import { operation, type Steps } from "./native/operation.js";
+import { compound, operation, type Steps } from "./native/operation.js";
 import {
   type LogitOptions,
   matrixShape,
@@ -59,12 +59,12 @@ export function* tokenLogProbsVjpSteps(args: TokenLogProbsVjpArgs, { out }: { ou
   const frame = new Frame("tokenLogProbsVjp").input("logits", args.logits).input("targets", args.targets);
   frame.input("logSumExp", logSumExp).input("upstream", args.upstream);
   writeLogitOptions(frame, args);
-  const logits = frame.result(args.logits.dtype, shape, out?.logits);
+  const logits = frame.result("out.logits", args.logits.dtype, shape, out?.logits);
   yield frame;
   return { logits };
 }
 
-const pullBack = operation(tokenLogProbsVjpSteps);
+const pullBack = compound(tokenLogProbsVjpSteps);
 
 /**
  * Pull-back of tokenLogProbs: `dz = g·(1[target] − softmax z')·dz'/dz`, in the dtype of the logits.

@@ -5,8 +5,16 @@ import type { NativeFailure } from "../errors.js";
 /** What native/addon exports. */
 interface Addon {
   readonly operations: readonly string[];
-  run(operation: number, frame: Float64Array, ...memory: ArrayBufferView[]): NativeFailure | undefined;
-  start(operation: number, frame: Float64Array, cancel: Int32Array, ...memory: ArrayBufferView[]): Promise<NativeFailure | undefined>;
+  run(operation: number, frame: Float64Array, claimed: boolean, ...memory: ArrayBufferView[]): NativeFailure | undefined;
+  start(
+    operation: number,
+    frame: Float64Array,
+    claimed: boolean,
+    cancel: Int32Array,
+    ...memory: ArrayBufferView[]
+  ): Promise<NativeFailure | undefined>;
+  claim(inputs: number, ...memory: ArrayBufferView[]): number | NativeFailure;
+  release(claim: number): void;
   backends(): { name: string; variant: string; score: number; reason: string; selected: boolean }[];
   useBackend(name: string): string | undefined;
   threads(): number;

@@ -1,5 +1,5 @@
-import { BackendError, ShapeError } from "../errors.js";
-import { asTensor, type DType, type Tensor, type VectorInput, zeros } from "../tensor.js";
+import { BackendError, OutOfRangeError } from "../errors.js";
+import { asTensor, type DType, dataOf, ofTensor, type Tensor, type VectorInput, zeros } from "../tensor.js";
 import { addon } from "./addon.js";
 
 /** As dpo_dtype in native/core/tensor.h. */
@@ -18,9 +18,11 @@ const CALLERS_RESULT = 3;
 export class Frame {
   readonly operation: number;
   readonly memory: ArrayBufferView[] = [];
+  /** The part of the memory that others than the call can reach. */
+  readonly reachable: ArrayBufferView[] = [];
   /** Whether a result goes to a tensor that the caller supplied. */
   writesToCaller = false;
-  // One call's frame is read before the next is written, so all share this.
+  // One call's frame is read before the next is written, so all share this. No call has half as many values.
   static readonly values = new Float64Array(512);
   #length = 0;
 
@@ -29,23 +31,25 @@ export class Frame {
     if (this.operation < 0) throw new BackendError(`the addon does not know ${operation}: it was built from other sources`);
   }
 
-  number(value: number): this {
-    Frame.values[this.#length++] = value;
-    return this;
+  /** A number given by the caller; what may be in it is checked on the other side. */
+  number(name: string, value: number): this {
+    if (typeof value !== "number") throw new OutOfRangeError(`${name}: expected a number, got ${describe(value)}`);
+    return this.#put(value);
   }
 
-  /** A whole number; anything else would be cut on the other side. */
+  /** A whole number given by the caller; anything else would be cut on the other side. */
   integer(name: string, value: number): this {
-    if (!Number.isSafeInteger(value)) throw new ShapeError(`${name}: expected a whole number, got ${value}`);
-    return this.number(value);
+    if (!Number.isSafeInteger(value)) throw new OutOfRangeError(`${name}: expected a whole number, got ${describe(value)}`);
+    return this.#put(value);
   }
 
-  flag(value: boolean): this {
-    return this.number(value ? 1 : 0);
+  /** A number of ours: a count, the place of a name in a list, a flag. */
+  code(value: number | boolean): this {
+    return this.#put(Number(value));
   }
 
   input(name: string, value: Tensor | VectorInput): this {
-    return this.#tensor(INPUT, asTensor(name, value));
+    return this.#tensor(name, INPUT, asTensor(name, value));
   }
 
   optionalInput(name: string, value: Tensor | VectorInput | undefined): this {
@@ -53,21 +57,33 @@ export class Frame {
   }
 
   absent(): this {
-    return this.number(ABSENT);
+    return this.#put(ABSENT);
   }
 
   /** A tensor that the call writes: the caller's `out`, else a new one. */
-  result<D extends DType>(dtype: D, shape: readonly number[], out?: Tensor): Tensor<D> {
-    const result = out ?? zeros(shape, dtype);
+  result<D extends DType>(name: string, dtype: D, shape: readonly number[], out?: Tensor): Tensor<D> {
+    const result = out === undefined ? zeros(shape, dtype) : ofTensor(name, out);
     this.writesToCaller ||= out !== undefined;
-    this.#tensor(out === undefined ? FRESH_RESULT : CALLERS_RESULT, result);
+    this.#tensor(name, out === undefined ? FRESH_RESULT : CALLERS_RESULT, result);
     return result as Tensor<D>;
   }
 
-  #tensor(role: number, tensor: Tensor): this {
-    this.memory.push(tensor.data);
-    this.number(role).number(DTYPE_CODES[tensor.dtype]).number(tensor.shape.length);
-    for (const extent of tensor.shape) this.number(extent);
+  #put(value: number): this {
+    Frame.values[this.#length++] = value;
     return this;
   }
+
+  #tensor(name: string, role: number, tensor: Tensor): this {
+    const memory = dataOf(name, tensor);
+    this.memory.push(memory);
+    if (role !== FRESH_RESULT) this.reachable.push(memory);
+    this.#put(role).#put(DTYPE_CODES[tensor.dtype]).#put(tensor.shape.length);
+    for (const extent of tensor.shape) this.#put(extent);
+    return this;
+  }
+}
+
+/** A value that should have been something else, for a message. */
+export function describe(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
 }

@@ -13,7 +13,7 @@ export interface LogitOptions {
 }
 
 export function writeLogitOptions(frame: Frame, { temperature = 1, softcap = 0 }: LogitOptions): void {
-  frame.number(temperature).number(softcap);
+  frame.number("temperature", temperature).number("softcap", softcap);
 }
 
 /** [rows, columns] of a matrix argument. */
@@ -50,12 +50,12 @@ export function rowResults(
   out: TokenLogProbsOut["out"] = {},
 ): TokenLogProbs {
   const result: TokenLogProbs = {
-    logProbs: frame.result(dtype, [rows], out.logProbs),
-    logSumExp: frame.result("f64", [rows], out.logSumExp),
+    logProbs: frame.result("out.logProbs", dtype, [rows], out.logProbs),
+    logSumExp: frame.result("out.logSumExp", "f64", [rows], out.logSumExp),
   };
-  if (wanted.entropy) result.entropy = frame.result(dtype, [rows], out.entropy);
+  if (wanted.entropy) result.entropy = frame.result("out.entropy", dtype, [rows], out.entropy);
   else frame.absent();
-  if (wanted.meanLogit) result.meanLogit = frame.result(dtype, [rows], out.meanLogit);
+  if (wanted.meanLogit) result.meanLogit = frame.result("out.meanLogit", dtype, [rows], out.meanLogit);
   else frame.absent();
   return result;
 }
@@ -86,11 +86,11 @@ export function writeHead(frame: Frame, head: LinearHead): void {
 export function headGradientResults(frame: Frame, head: LinearHead, out: Partial<HeadGradients> = {}): HeadGradients {
   const wide = resultDType(head.hidden.dtype);
   const grads: HeadGradients = {
-    hidden: frame.result(head.hidden.dtype, head.hidden.shape, out.hidden),
-    weight: frame.result(wide, head.weight.shape, out.weight),
+    hidden: frame.result("out.hidden", head.hidden.dtype, head.hidden.shape, out.hidden),
+    weight: frame.result("out.weight", wide, head.weight.shape, out.weight),
   };
   if (head.bias === undefined) frame.absent();
-  else grads.bias = frame.result(wide, head.bias.shape, out.bias);
+  else grads.bias = frame.result("out.bias", wide, head.bias.shape, out.bias);
   return grads;
 }
 
@@ -103,5 +103,5 @@ export interface SequenceOptions {
 }
 
 export function writeSequenceOptions(frame: Frame, { reduction = "sum", ldAlpha = 1 }: SequenceOptions): void {
-  frame.number(reduction === "mean" ? 1 : 0).number(ldAlpha);
+  frame.code(reduction === "mean").number("ldAlpha", ldAlpha);
 }

@@ -47,21 +47,20 @@ export function* fusedStep(
   writeLogitOptions(frame, options);
   writeSequenceOptions(frame, options.ldAlpha === undefined ? {} : { ldAlpha: options.ldAlpha });
   frame.integer("memoryLimit", options.memoryLimit ?? DEFAULT_MEMORY_LIMIT);
-  const meanLogit = frame.result(dtype, [rows.targets.size]);
-  const logProbs = frame.result(dtype, [sequences]);
+  const meanLogit = frame.result("meanLogit", dtype, [rows.targets.size]);
+  const logProbs = frame.result("logProbs", dtype, [sequences]);
   frame.optionalInput("reference", reference?.logProbs).optionalInput("logKernel", kernel?.logKernel);
-  frame.result("f64", [sequences]); // token counts
+  frame.result("tokenCounts", "f64", [sequences]); // token counts
   frame.optionalInput("weights", weights);
   const read = writePreferenceResults(frame, { ...preference, ...(kernel && { logKernel: kernel.logKernel }) }, logProbs);
-  const grads = headGradientResults(frame, head, flatHeadOut(out, rows.matrix.shape));
+  const grads = headGradientResults(frame, head, flatHeadOut(out, policy, rows.matrix.shape));
   try {
     yield frame;
   } catch (error) {
     if (error instanceof MemoryError && error.message.startsWith("memoryLimit")) return undefined;
     throw error;
   }
-  const meanLogits = yield* meanLogitsOf(meanLogit, rows);
-  return { result: read(), meanLogits, pullBack: already(shapedHeadGradients(grads, policy, out)) };
+  return { result: read(), meanLogits: meanLogitsOf(meanLogit, rows), pullBack: already(shapedHeadGradients(grads, policy, out)) };
 }
 
 /** Steps of a gradient that has been computed. */

@@ -1,6 +1,6 @@
-import { ShapeError } from "../errors.js";
+import { DTypeError, ShapeError } from "../errors.js";
 import type { HeadGradients, LinearHead } from "../native/shared-arguments.js";
-import { asTensor, type Tensor, type VectorInput } from "../tensor.js";
+import { asTensor, checkOut, checkShape, dataOf, type Tensor, type VectorInput } from "../tensor.js";
 
 /** Sequence log-probabilities that the trainer computed itself. */
 export interface SequenceInput {
@@ -68,20 +68,35 @@ export function rowsOf(name: string, values: Tensor, layout: Partial<TokenLayout
   const givenTargets = layout.targets ?? other.targets;
   if (givenTargets === undefined) throw new ShapeError("targets: is missing");
   const targets = asTensor("targets", givenTargets);
-  const flat = targets.reshape([targets.size]);
-  if (shape.length === 3) {
-    const [sequences = 0, length = 0, width = 0] = shape;
-    if (layout.offsets !== undefined) throw new ShapeError("offsets: a padded batch [2B, T, …] has none");
-    return { matrix: values.reshape([sequences * length, width]), targets: flat, offsets: paddedOffsets(sequences, length) };
-  }
+  dataOf(name, values);
+  dataOf("targets", targets);
+  if (shape.length === 3) return paddedRows(values, targets, layout);
+  if (shape.length !== 2) throw new ShapeError(`${name}: expected shape [N, width], or [2B, T, width], got [${shape.join(", ")}]`);
+  checkShape("targets", targets, shape.slice(0, 1));
   const givenOffsets = layout.offsets ?? other.offsets;
-  if (givenOffsets === undefined) throw new ShapeError(`offsets: is missing; a packed batch [N, …] needs it`);
-  return { matrix: values, targets: flat, offsets: asTensor("offsets", givenOffsets) };
+  if (givenOffsets === undefined) throw new ShapeError("offsets: is missing; a packed batch [N, width] needs it");
+  return { matrix: values, targets, offsets: asTensor("offsets", givenOffsets) };
 }
 
-function paddedOffsets(sequences: number, length: number): Tensor {
-  return asTensor(
-    "offsets",
-    Int32Array.from({ length: sequences + 1 }, (_, s) => s * length),
-  );
+function paddedRows(values: Tensor, targets: Tensor, { offsets }: Partial<TokenLayout>): Rows {
+  const [sequences = 0, length = 0, width = 0] = values.shape;
+  if (offsets !== undefined) throw new ShapeError("offsets: a padded batch [2B, T, width] has none");
+  const rows = sequences * length;
+  if (targets.shape.length > 1) checkShape("targets", targets, [sequences, length]);
+  else checkShape("targets", targets, [rows]);
+  const starts = Int32Array.from({ length: sequences + 1 }, (_, s) => s * length);
+  return { matrix: values.reshape([rows, width]), targets: targets.reshape([rows]), offsets: asTensor("offsets", starts) };
+}
+
+/** Throws unless these are embeddings of one shape and dtype. */
+export function checkEmbeddings(embeddings: Embeddings | undefined): asserts embeddings is Embeddings {
+  if (typeof embeddings !== "object" || embeddings === null) throw new ShapeError("embeddings: are missing, and the objective has a kernel");
+  const { prompt } = embeddings;
+  for (const side of ["prompt", "chosen", "rejected"] as const) {
+    const name = `embeddings.${side}`;
+    const tensor = asTensor(name, embeddings[side]);
+    if (tensor.shape.length !== 2) throw new ShapeError(`${name}: expected a matrix, got shape [${tensor.shape.join(", ")}]`);
+    if (tensor.dtype === "i32") throw new DTypeError(`${name}: expected a floating-point tensor, got i32`);
+    checkOut(name, tensor, prompt.dtype, prompt.shape);
+  }
 }

@@ -1,12 +1,15 @@
-import { DataError, OutOfRangeError, ShapeError } from "../errors.js";
-import { type Kernel, type KernelState, kernelFromState, kernelState } from "../kernels/index.js";
-import { type AsyncOptions, runSteps, type Steps, startSteps } from "../native/operation.js";
+import { DataError, DTypeError, NonFiniteError, OutOfRangeError } from "../errors.js";
+import { checkKernel, type Kernel, type KernelState, kernelFromState, kernelState } from "../kernels/index.js";
+import { linearTokenLogProbsSync } from "../linear-token-log-probs.js";
+import { describe } from "../native/frame.js";
+import { type AsyncOptions, compound, type Steps } from "../native/operation.js";
 import type { HeadGradients } from "../native/shared-arguments.js";
 import { logKernelSteps, logKernelVjpSteps } from "../pair-kernel.js";
-import { lossesOf, type Metrics, type PreferenceOptions, type PreferenceResult, preferenceLossSteps } from "../preference.js";
-import { checkOut, type Tensor } from "../tensor.js";
+import { lossesOf, type Metrics, type PreferenceOptions, type PreferenceResult, preferenceLossSteps, preferenceLossSync } from "../preference.js";
+import { sequenceLogProbsSync } from "../sequence-log-probs.js";
+import { checkOut, Tensor } from "../tensor.js";
 import { fusedStep } from "./fused.js";
-import type { Embeddings, ObjectiveInputs, PolicyGradients } from "./inputs.js";
+import { checkEmbeddings, type Embeddings, type ObjectiveInputs, type PolicyGradients, type PolicyInput } from "./inputs.js";
 import type { KernelTerm, PolicyStep } from "./parts.js";
 import { isHidden, type Sequences, type SourceOptions, sequencesOf } from "./sequence-source.js";
 
@@ -57,6 +60,10 @@ export interface ObjectiveState {
  */
 export class DpoKernels {
   readonly #options: Omit<ObjectiveOptions, "kernel">;
+  readonly #faces = {
+    lossAndGrad: compound((inputs: ObjectiveInputs, options: StepOut) => this.#lossAndGrad(inputs, options)),
+    loss: compound((inputs: ObjectiveInputs, _: { out?: never }) => this.#loss(inputs)),
+  };
   readonly #kernel: Kernel | undefined;
   #bco: { delta: number; count: number };
   #steps = 0;
@@ -65,7 +72,8 @@ export class DpoKernels {
   constructor({ kernel, ...options }: ObjectiveOptions = {}) {
     const gamma = options.gamma ?? (kernel ? 0.25 : 0);
     if (!kernel && gamma !== 0) throw new OutOfRangeError("gamma: needs a kernel");
-    this.#options = { ...options, gamma };
+    if (kernel) checkKernel(kernel);
+    this.#options = structuredClone({ ...options, gamma });
     this.#kernel = kernel;
     this.#bco = { delta: options.bcoDelta ?? 0, count: 0 };
     this.#checkOptions();
@@ -73,22 +81,22 @@ export class DpoKernels {
 
   /** Loss, gradients and metrics of a batch. Also takes the batch's rewards into bco_pair's running mean. */
   lossAndGrad(inputs: ObjectiveInputs, options: StepOut & AsyncOptions = {}): Promise<Step> {
-    return startSteps(this.#lossAndGrad(inputs, options), options);
+    return this.#faces.lossAndGrad.async(inputs, options);
   }
 
   /** lossAndGrad on this thread. */
   lossAndGradSync(inputs: ObjectiveInputs, options: StepOut = {}): Step {
-    return runSteps(this.#lossAndGrad(inputs, options));
+    return this.#faces.lossAndGrad.sync(inputs, options);
   }
 
   /** Loss and metrics of a batch, as for evaluation: no gradients, and the objective's state stays. */
   loss(inputs: ObjectiveInputs, options: AsyncOptions = {}): Promise<Evaluation> {
-    return startSteps(this.#loss(inputs), options);
+    return this.#faces.loss.async(inputs, options);
   }
 
   /** loss on this thread. */
   lossSync(inputs: ObjectiveInputs): Evaluation {
-    return runSteps(this.#loss(inputs));
+    return this.#faces.loss.sync(inputs);
   }
 
   /** The trainable parameters by name. Writing to their data changes the objective. */
@@ -100,7 +108,7 @@ export class DpoKernels {
   state(): ObjectiveState {
     return {
       version: 1,
-      options: this.#options,
+      options: structuredClone(this.#options),
       ...(this.#kernel && { kernel: kernelState(this.#kernel) }),
       bco: { ...this.#bco },
       steps: this.#steps,
@@ -109,20 +117,27 @@ export class DpoKernels {
 
   /** @throws DataError when this is not what state() returned. */
   static fromState(state: ObjectiveState): DpoKernels {
-    if (state?.version !== 1 || typeof state.options !== "object" || typeof state.bco?.delta !== "number") {
-      throw new DataError("not a state of DpoKernels of a version that this package reads");
+    try {
+      checkState(state);
+      const objective = new DpoKernels({ ...state.options, ...(state.kernel && { kernel: kernelFromState(state.kernel) }) });
+      objective.#bco = { delta: state.bco.delta, count: state.bco.count };
+      objective.#steps = state.steps;
+      return objective;
+    } catch (cause) {
+      throw new DataError("not a state of DpoKernels that this package reads", { cause });
     }
-    const objective = new DpoKernels({ ...state.options, ...(state.kernel && { kernel: kernelFromState(state.kernel) }) });
-    objective.#bco = { ...state.bco };
-    objective.#steps = state.steps;
-    return objective;
   }
 
   /** Runs the options through the native checks on one made-up pair, so that bad ones show here and not in the first step. */
   #checkOptions(): void {
+    const { temperature, softcap, memoryLimit, ldAlpha } = this.#options;
+    const one = new Tensor(Float64Array.of(1), [1, 1], "f64");
+    linearTokenLogProbsSync({ ...defined({ temperature, softcap, memoryLimit }), hidden: one, weight: one, targets: Int32Array.of(0) });
+    const [targets, offsets] = [Int32Array.of(0, 0), Int32Array.of(0, 1, 2)];
+    sequenceLogProbsSync({ ...defined({ ldAlpha }), logProbs: Float64Array.of(-1, -1), targets, offsets });
     const ones = Float64Array.of(-1, -1);
     const kernel = this.#kernel ? { logKernel: ones } : {};
-    runSteps(preferenceLossSteps({ ...this.#preferenceOptions(), policy: ones, reference: ones, tokenCounts: Float64Array.of(1, 1), ...kernel }, {}));
+    preferenceLossSync({ ...this.#preferenceOptions(), policy: ones, reference: ones, tokenCounts: Float64Array.of(1, 1), ...kernel });
   }
 
   #preferenceOptions(): PreferenceOptions & { bcoCount?: number } {
@@ -132,7 +147,8 @@ export class DpoKernels {
 
   *#lossAndGrad(inputs: ObjectiveInputs, { out = {} }: StepOut): Steps<Step> {
     const { policy, embeddings } = inputs;
-    checkEmbeddingsOut(embeddings, out.embeddings);
+    checkPolicy(policy);
+    if (this.#kernel) checkEmbeddingsOut(embeddings, out.embeddings);
     const kernel = yield* this.#kernelTerm(embeddings);
     const reference = yield* this.#reference(inputs);
     const fused = isHidden(policy)
@@ -147,6 +163,7 @@ export class DpoKernels {
   }
 
   *#loss(inputs: ObjectiveInputs): Steps<Evaluation> {
+    checkPolicy(inputs.policy);
     const kernel = yield* this.#kernelTerm(inputs.embeddings);
     const reference = yield* this.#reference(inputs);
     const { result, meanLogits } = yield* this.#separateStep(inputs, reference, kernel, {});
@@ -160,7 +177,7 @@ export class DpoKernels {
     kernel: KernelTerm | undefined,
     out: NonNullable<NonNullable<StepOut["out"]>["policy"]>,
   ): Steps<PolicyStep> {
-    const sequences = yield* sequencesOf(inputs.policy, this.#options);
+    const sequences = yield* sequencesOf("policy", inputs.policy, this.#options);
     const tokenCounts = sequences.tokenCounts;
     const result = yield* preferenceLossSteps(
       {
@@ -178,15 +195,20 @@ export class DpoKernels {
 
   *#reference({ policy, reference }: ObjectiveInputs): Steps<Sequences | undefined> {
     if (reference === undefined) return undefined;
-    return yield* sequencesOf(reference, this.#options, "targets" in policy ? policy : {});
+    return yield* sequencesOf("reference", reference, this.#options, "targets" in policy ? policy : {});
   }
 
   *#kernelTerm(embeddings: Embeddings | undefined): Steps<KernelTerm | undefined> {
     const kernel = this.#kernel;
     if (kernel === undefined) return undefined;
-    if (embeddings === undefined) throw new ShapeError("embeddings: are missing, and the objective has a kernel");
-    const { prompt, chosen, rejected } = embeddings;
-    const logK = yield* logKernelSteps(prompt, [chosen, rejected], kernel);
+    checkEmbeddings(embeddings);
+    // Views of our own: the caller may dispose of the tensors while the step is under way.
+    const [prompt, chosen, rejected] = [embeddings.prompt, embeddings.chosen, embeddings.rejected].map((side) => side.reshape(side.shape)) as [
+      Tensor,
+      Tensor,
+      Tensor,
+    ];
+    const logK = yield* namingEmbeddings(logKernelSteps(prompt, [chosen, rejected], kernel));
     return {
       logKernel: logK.reshape([logK.size]),
       *pullBack(upstream, out) {
@@ -211,9 +233,44 @@ function evaluationOf({ loss, losses, rewards, metrics }: PreferenceResult, mean
   return { loss, losses, rewards, metrics: { ...metrics, ...logits } };
 }
 
+/** The options that are given. */
+function defined<Options extends object>(options: Options): { [Name in keyof Options]?: Exclude<Options[Name], undefined> } {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as { [Name in keyof Options]?: never };
+}
+
+function checkPolicy(policy: PolicyInput): void {
+  if (typeof policy !== "object" || policy === null) throw new DTypeError(`policy: expected an object, got ${describe(policy)}`);
+}
+
+function checkState(state: ObjectiveState): void {
+  const { version, options, bco, steps } = state;
+  const whole = Number.isSafeInteger(bco.count) && bco.count >= 0 && Number.isSafeInteger(steps) && steps >= 0;
+  const plain = typeof options === "object" && options !== null && !Array.isArray(options);
+  if (version !== 1 || !plain || !whole || !Number.isFinite(bco.delta)) throw new DataError("unknown version, or parts that are missing");
+  for (const [name, value] of Object.entries(options)) {
+    if (value === null) throw new DataError(`options.${name}: is null`);
+  }
+}
+
+/** What pairKernel calls its arguments, as the objective does. */
+const EMBEDDING_NAMES: Record<string, string> = { u: "embeddings.prompt", v: "embeddings.chosen", "v[1]": "embeddings.rejected" };
+
+/** Runs the steps and gives their errors the names of the embeddings. */
+function* namingEmbeddings<Result>(steps: Steps<Result>): Steps<Result> {
+  try {
+    return yield* steps;
+  } catch (error) {
+    if (!(error instanceof NonFiniteError || error instanceof OutOfRangeError)) throw error;
+    const message = error.message.replace(/^(u|v\[1\]|v):/, (_, name: string) => `${EMBEDDING_NAMES[name]}:`);
+    const ErrorClass = error instanceof NonFiniteError ? NonFiniteError : OutOfRangeError;
+    throw new ErrorClass(message, { index: error.index, cause: error });
+  }
+}
+
 /** Before anything is computed: the policy's gradients are written before those of the embeddings, and both or neither must be. */
 function checkEmbeddingsOut(embeddings: Embeddings | undefined, out: Partial<Embeddings> | undefined): void {
-  if (embeddings === undefined || out === undefined) return;
+  checkEmbeddings(embeddings);
+  if (out === undefined) return;
   for (const side of ["prompt", "chosen", "rejected"] as const) {
     checkOut(`out.embeddings.${side}`, out[side], embeddings[side].dtype, embeddings[side].shape);
   }

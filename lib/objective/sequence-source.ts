@@ -1,10 +1,11 @@
-import { ShapeError } from "../errors.js";
+import { DTypeError, ShapeError } from "../errors.js";
 import { linearTokenLogProbsSteps, linearTokenLogProbsVjpSteps } from "../linear-token-log-probs.js";
+import { describe } from "../native/frame.js";
 import type { Steps } from "../native/operation.js";
 import type { HeadGradients, LogitOptions, TokenLogProbs } from "../native/shared-arguments.js";
 import { sequenceLogProbsSteps, sequenceLogProbsVjpSteps } from "../sequence-log-probs.js";
 import { asTensor, checkOut, copyToOut, type Tensor, type VectorInput } from "../tensor.js";
-import { tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
+import { IGNORED_TARGET, tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
 import {
   type HiddenInput,
   type LogitsInput,
@@ -44,16 +45,22 @@ export function isHidden(input: PolicyInput | ReferenceInput): input is HiddenIn
 }
 
 /** Reads a policy or reference input; `layout` stands in for targets and offsets that a reference leaves out. */
-export function* sequencesOf(input: PolicyInput | ReferenceInput, options: SourceOptions, layout: Partial<TokenLayout> = {}): Steps<Sequences> {
-  if (isSequence(input)) return given(input);
+export function* sequencesOf(
+  side: "policy" | "reference",
+  input: PolicyInput | ReferenceInput,
+  options: SourceOptions,
+  layout: Partial<TokenLayout> = {},
+): Steps<Sequences> {
+  if (typeof input !== "object" || input === null) throw new DTypeError(`${side}: expected an object, got ${describe(input)}`);
+  if (isSequence(input)) return given(side, input);
   if (isHidden(input)) return yield* ofHidden(input, options, layout);
   if ("logits" in input) return yield* ofLogits(input as LogitsInput, options, layout);
-  throw new ShapeError("expected { logProbs }, { logits, targets } or { hidden, weight, targets }");
+  throw new ShapeError(`${side}: expected { logProbs }, { logits, targets } or { hidden, weight, targets }`);
 }
 
-function given({ logProbs, tokenCounts }: SequenceInput): Sequences {
+function given(side: string, { logProbs, tokenCounts }: SequenceInput): Sequences {
   return {
-    logProbs: asTensor("logProbs", logProbs),
+    logProbs: asTensor(`${side}.logProbs`, logProbs),
     tokenCounts,
     // biome-ignore lint/correctness/useYield: the gradient is the upstream itself
     *pullBack(upstream, out) {
@@ -72,6 +79,7 @@ function* ofLogits(input: LogitsInput, options: SourceOptions, layout: Partial<T
     ...sequences,
     *pullBack(upstream, out) {
       const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
+      checkOut("out.policy.logits", out.logits, input.logits.dtype, input.logits.shape);
       const flat = out.logits?.reshape(rows.matrix.shape);
       const grads = yield* tokenLogProbsVjpSteps(
         { ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream },
@@ -95,7 +103,7 @@ function* ofHidden(input: HiddenInput, options: SourceOptions, layout: Partial<T
       const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
       const grads = yield* linearTokenLogProbsVjpSteps(
         { ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream },
-        { out: flatHeadOut(out, rows.matrix.shape) },
+        { out: flatHeadOut(out, input, rows.matrix.shape) },
       );
       return shapedHeadGradients(grads, input, out);
     },
@@ -103,7 +111,8 @@ function* ofHidden(input: HiddenInput, options: SourceOptions, layout: Partial<T
 }
 
 /** The caller's results for a head, with `hidden` as a matrix. */
-export function flatHeadOut(out: Partial<HeadGradients>, shape: readonly number[]): Partial<HeadGradients> {
+export function flatHeadOut(out: Partial<HeadGradients>, { hidden }: HiddenInput, shape: readonly number[]): Partial<HeadGradients> {
+  checkOut("out.policy.hidden", out.hidden, hidden.dtype, hidden.shape);
   return { ...out, ...(out.hidden && { hidden: out.hidden.reshape(shape) }) };
 }
 
@@ -123,8 +132,7 @@ function sequenceOptions({ ldAlpha }: SourceOptions): { ldAlpha?: number } {
 function* reduceTokens(tokens: TokenLogProbs, rows: Rows, options: SourceOptions): Steps<Omit<Sequences, "pullBack">> {
   const layout = { targets: rows.targets, offsets: rows.offsets };
   const sequences = yield* sequenceLogProbsSteps({ logProbs: tokens.logProbs, ...layout, ...sequenceOptions(options) }, {});
-  const meanLogits = yield* meanLogitsOf(tokens.meanLogit as Tensor, rows);
-  return { ...sequences, meanLogits };
+  return { ...sequences, meanLogits: meanLogitsOf(tokens.meanLogit as Tensor, rows) };
 }
 
 function* pullBackTokens(upstream: Tensor, rows: Rows, options: SourceOptions): Steps<Tensor> {
@@ -133,11 +141,16 @@ function* pullBackTokens(upstream: Tensor, rows: Rows, options: SourceOptions): 
 }
 
 /** TRL's logits/chosen and logits/rejected: the mean logit over the counted tokens of each side. */
-export function* meanLogitsOf(meanLogit: Tensor, rows: Rows): Steps<{ chosen: number; rejected: number }> {
-  const sums = yield* sequenceLogProbsSteps({ logProbs: meanLogit, targets: rows.targets, offsets: rows.offsets }, {});
-  const half = sums.logProbs.size / 2;
-  const [logits, counts] = [Float64Array.from(sums.logProbs.data), sums.tokenCounts.data];
-  const total = (values: Float64Array, begin: number) => values.subarray(begin, begin + half).reduce((sum, value) => sum + value, 0);
-  const mean = (begin: number) => total(logits, begin) / Math.max(1, total(counts, begin));
-  return { chosen: mean(0), rejected: mean(half) };
+export function meanLogitsOf(meanLogit: Tensor, { targets, offsets }: Rows): { chosen: number; rejected: number } {
+  const middle = offsets.data[(offsets.size - 1) / 2] ?? 0;
+  const mean = (begin: number, end: number) => {
+    let [sum, count] = [0, 0];
+    for (let token = begin; token < end; token++) {
+      if (targets.data[token] === IGNORED_TARGET) continue;
+      sum += meanLogit.data[token] ?? 0;
+      count += 1;
+    }
+    return sum / Math.max(1, count);
+  };
+  return { chosen: mean(0, middle), rejected: mean(middle, targets.size) };
 }

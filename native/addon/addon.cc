@@ -44,6 +44,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("operations", names);
   exports.Set("run", Napi::Function::New<run_operation>(env));
   exports.Set("start", Napi::Function::New<start_operation>(env));
+  exports.Set("claim", Napi::Function::New<claim_memory>(env));
+  exports.Set("release", Napi::Function::New<release_memory>(env));
   exports.Set("backends", Napi::Function::New<backends>(env));
   exports.Set("useBackend", Napi::Function::New<use_backend>(env));
   exports.Set("threads", Napi::Function::New<threads>(env));

@@ -8,13 +8,13 @@ enum class Role { absent, input, fresh_result, callers_result };
 
 }  // namespace
 
-void* Arguments::memory_of(napi_value array, std::size_t bytes) {
+TypedMemory typed_memory(Napi::Env env, napi_value array) {
   napi_typedarray_type type{};
   std::size_t length = 0;
   void* data = nullptr;
-  if (napi_get_typedarray_info(env_, array, &type, &length, &data, nullptr, nullptr) != napi_ok) return nullptr;
+  if (napi_get_typedarray_info(env, array, &type, &length, &data, nullptr, nullptr) != napi_ok) return {};
   constexpr std::size_t kElementSize[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
-  return length * kElementSize[type] >= bytes ? data : nullptr;
+  return {data, length * kElementSize[type]};
 }
 
 dpo_tensor Arguments::tensor() {
@@ -26,7 +26,8 @@ dpo_tensor Arguments::tensor() {
   for (std::int32_t axis = 0; axis < tensor.rank; ++axis) tensor.shape[axis] = long_integer();
   const napi_value array = buffers_.front();
   buffers_ = buffers_.subspan(1);
-  tensor.data = memory_of(array, byte_size(tensor));
+  const TypedMemory memory = typed_memory(env_, array);
+  tensor.data = memory.bytes >= byte_size(tensor) ? memory.data : nullptr;
   if (!tensor.data && status_.ok()) status_ = {DPO_ERR_DISPOSED, -1, "a tensor's memory has been detached"};
   const bool written = role != Role::input;
   memory_.push_back({tensor.data, byte_size(tensor), written});

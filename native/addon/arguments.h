@@ -21,6 +21,13 @@ struct Operation {
   std::function<dpo_status(const dpo_backend&, dpo_job*)> run;
 };
 
+/// Where a typed array's elements are, whatever kind of buffer is behind it; {null, 0} for anything else.
+struct TypedMemory {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+};
+TypedMemory typed_memory(Napi::Env env, napi_value array);
+
 /// Reads the arguments of a call in the order in which lib/native/frame.ts wrote them: numbers and the description of each
 /// tensor in the frame, the memory of the tensors as typed arrays.
 class Arguments {
@@ -40,8 +47,6 @@ class Arguments {
   bool writes_to_caller() const { return writes_to_caller_; }
 
  private:
-  void* memory_of(napi_value array, std::size_t bytes);
-
   Napi::Env env_;
   const double* frame_;
   std::span<const napi_value> buffers_;

@@ -27,6 +27,10 @@ struct Call {
   }
 };
 
+Status memory_in_use() {
+  return {DPO_ERR_MEMORY, -1, "a result's memory overlaps another argument, or a running call uses it; wait for that call"};
+}
+
 /// Reads and checks a call; on failure `call.job.status` says why.
 std::vector<napi_value> prepare(const Napi::CallbackInfo& info, std::size_t first_buffer, Call& call) {
   const Environment& environment = Environment::of(info.Env());
@@ -45,10 +49,9 @@ std::vector<napi_value> prepare(const Napi::CallbackInfo& info, std::size_t firs
     return {};
   }
   call.backend = environment.backend()->table;
-  call.claim = std::make_unique<MemoryClaim>(in.memory());
-  if (!call.claim->claimed()) {
-    call.job.status = {DPO_ERR_MEMORY, -1,
-                       "a result's memory overlaps another argument, or a running call uses it; wait for that call"};
+  if (!info[2].ToBoolean()) {
+    call.claim = std::make_unique<MemoryClaim>(in.memory());
+    if (!call.claim->claimed()) call.job.status = memory_in_use();
   }
   return {in.held().begin(), in.held().end()};
 }
@@ -90,7 +93,7 @@ Napi::Value already_settled(Napi::Env env, const Status& status) {
 
 Napi::Value run_operation(const Napi::CallbackInfo& info) {
   Call call;
-  prepare(info, 2, call);
+  prepare(info, 3, call);
   if (call.job.status.ok()) call.run();
   return outcome(info.Env(), call.job.status);
 }
@@ -98,10 +101,10 @@ Napi::Value run_operation(const Napi::CallbackInfo& info) {
 Napi::Value start_operation(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   auto async = std::make_unique<AsyncCall>();
-  std::vector<napi_value> held = prepare(info, 3, async->call);
+  std::vector<napi_value> held = prepare(info, 4, async->call);
   if (!async->call.job.status.ok()) return already_settled(env, async->call.job.status);
 
-  const auto cancel = info[2].As<Napi::Int32Array>();
+  const auto cancel = info[3].As<Napi::Int32Array>();
   async->call.job.cancel = cancel.Data();
   held.push_back(cancel);
   for (const napi_value value : held) async->held.push_back(Napi::Reference<Napi::Value>::New(Napi::Value(env, value), 1));
@@ -114,6 +117,22 @@ Napi::Value start_operation(const Napi::CallbackInfo& info) {
   if (!queued) return already_settled(env, {DPO_ERR_MEMORY, -1, "the call could not be queued"});
   async.release();  // complete() takes it back
   return Napi::Value(env, promise);
+}
+
+Napi::Value claim_memory(const Napi::CallbackInfo& info) {
+  const std::size_t inputs = info[0].As<Napi::Number>().Uint32Value();
+  std::vector<MemoryRange> ranges;
+  for (std::size_t i = 1; i < info.Length(); ++i) {
+    const TypedMemory memory = typed_memory(info.Env(), info[i]);
+    if (memory.data) ranges.push_back({memory.data, memory.bytes, i > inputs});
+  }
+  auto claim = std::make_unique<MemoryClaim>(ranges);
+  if (!claim->claimed()) return outcome(info.Env(), memory_in_use());
+  return Napi::Number::New(info.Env(), Environment::of(info.Env()).keep(std::move(claim)));
+}
+
+void release_memory(const Napi::CallbackInfo& info) {
+  Environment::of(info.Env()).release(info[0].As<Napi::Number>().Uint32Value());
 }
 
 }  // namespace dpo

@@ -23,6 +23,11 @@ Environment::Environment() {
   backend_ = choose_backend(backends_beside_addon(), wanted && *wanted ? wanted : "auto", why_no_backend_);
 }
 
+std::uint32_t Environment::keep(std::unique_ptr<MemoryClaim> claim) {
+  claims_.emplace(++last_claim_, std::move(claim));
+  return last_claim_;
+}
+
 std::string Environment::use_backend(const std::string& wanted) {
   std::string why;
   const Backend* chosen = choose_backend(backends_beside_addon(), wanted, why);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "native/addon/bindings.h"
 #include "native/addon/shared_arguments.h"
 
@@ -7,7 +9,9 @@ namespace {
 dpo_preference_options read_preference_options(Arguments& in) {
   dpo_preference_options options{};
   options.loss_count = in.integer();
-  for (std::int32_t i = 0; i < options.loss_count; ++i) options.losses[i] = {in.integer(), in.number()};
+  const std::int32_t room =
+      std::min<std::int32_t>(options.loss_count, DPO_MAX_LOSSES);  // more are refused when the call is checked
+  for (std::int32_t i = 0; i < room; ++i) options.losses[i] = {in.integer(), in.number()};
   options.transform = in.integer();
   options.transform_alpha = in.number();
   options.beta = in.number();

@@ -70,9 +70,11 @@ void check_preference(Checks& checks, const dpo_preference_args& args) {
   checks.require(present(args.reference) || !wants_reference, DPO_ERR_SHAPE, "reference: is missing, and this loss needs it");
   checks.require(present(args.token_counts) || !wants_counts, DPO_ERR_SHAPE, "tokenCounts: is missing, and this loss needs it");
   const bool sorts = any_loss(args.options, [](std::int32_t kind) {
-    return kind == static_cast<std::int32_t>(PreferenceLoss::aot) || kind == static_cast<std::int32_t>(PreferenceLoss::aot_unpaired);
+    return kind == static_cast<std::int32_t>(PreferenceLoss::aot) ||
+           kind == static_cast<std::int32_t>(PreferenceLoss::aot_unpaired);
   });
-  checks.require(!sorts || !present(args.pair_weights), DPO_ERR_RANGE, "weights: do not go with aot, which compares answers of different pairs");
+  checks.require(!sorts || !present(args.pair_weights), DPO_ERR_RANGE,
+                 "weights: do not go with aot, which compares answers of different pairs");
   checks.require(present(args.log_kernel) || args.options.gamma == 0, DPO_ERR_SHAPE, "logKernel: is missing, and gamma is not 0");
 
   checks.shape("out.losses", args.losses, {pairs}).dtype("out.losses", args.losses, dtype);

@@ -86,7 +86,8 @@ const Backend* choose_backend(const std::vector<Backend>& backends, const std::s
       return nullptr;
     }
   }
-  why = "no backend answers to \"" + wanted + "\"; found: " + describe(backends);
+  why = "no backend answers to \"" + wanted + "\"; found: " + describe(backends) +
+        "; needed: a backend object dpo_*.so of that name beside the addon";
   return nullptr;
 }
 

@@ -11,7 +11,8 @@ void check_layout(Checks& checks, const dpo_tensor& targets, const dpo_tensor& o
   checks.require(offsets.shape[0] >= 3 && offsets.shape[0] % 2 == 1, DPO_ERR_SHAPE,
                  "offsets: expected 2B + 1 elements for B >= 1 pairs");
   checks.non_negative("ldAlpha", options.ld_alpha);
-  checks.require(options.reduction == DPO_SEQUENCE_SUM || options.ld_alpha == 1, DPO_ERR_RANGE, "ldAlpha: goes with the sum over tokens only");
+  checks.require(options.reduction == DPO_SEQUENCE_SUM || options.ld_alpha == 1, DPO_ERR_RANGE,
+                 "ldAlpha: goes with the sum over tokens only");
 }
 
 }  // namespace

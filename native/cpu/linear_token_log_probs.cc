@@ -21,14 +21,10 @@ std::int64_t rows_within(std::int64_t rows, std::int64_t most, std::int64_t limi
   return capacity;
 }
 
-dpo_status nonfinite_logits(dpo_job* job, const dpo_linear_head& head) {
-  const dpo_status status = check_head_contents(job, head);
-  return status == DPO_OK ? fail(job, DPO_ERR_NONFINITE, -1, "hidden, weight: their product is not finite") : status;
-}
-
 template <bool Details, class S>
 dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
   using T = compute_t<S>;
+  if (const dpo_status status = check_head_contents(job, args.head); status != DPO_OK) return status;
   const std::span<const std::int64_t> rows = counted_rows(job, args.targets);
   const auto count = static_cast<std::int64_t>(rows.size());
   const std::int32_t* targets = data<std::int32_t>(args.targets);
@@ -63,7 +59,6 @@ dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
     for (std::int64_t i = 0; i < block.size(); ++i) {
       const std::int64_t row = block.row(i);
       values.set(row, parts.merged(i), parts.target_logit(i), block.vocabulary());
-      if (!std::isfinite(values.log_sum_exp[row])) return nonfinite_logits(job, args.head);
     }
   }
 

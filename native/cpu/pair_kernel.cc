@@ -11,6 +11,7 @@ namespace dpo::cpu {
 namespace {
 
 constexpr std::int64_t kElementsPerChunk = 16384;
+constexpr const char* kSideNames[DPO_MAX_SIDES] = {"v", "v[1]"};
 constexpr int kPartialSums = 8;  // independent sums that the compiler can keep in vectors
 
 /// Σ term(i), in an order that depends on `count` alone.
@@ -98,7 +99,8 @@ class PairRows {
       if (std::isfinite(geometries[pair].r2)) continue;
       const std::int64_t row = pair % rows_;
       if (const dpo_status status = explain<S>(job, "u", args_.u, row); status != DPO_OK) return status;
-      if (const dpo_status status = explain<S>(job, "v", args_.v[pair / rows_], row); status != DPO_OK) return status;
+      if (const dpo_status status = explain<S>(job, kSideNames[pair / rows_], args_.v[pair / rows_], row); status != DPO_OK)
+        return status;
       return fail(job, DPO_ERR_RANGE, row, "u, v: the distance of row %lld overflows", static_cast<long long>(row));
     }
     return DPO_OK;

@@ -30,7 +30,9 @@ PairSide<double> PreferenceBatch::side(std::int64_t sequence) const {
   const auto or_else = [sequence](const dpo_tensor& tensor, double fallback) {
     return present(tensor) ? get(tensor, sequence) : fallback;
   };
-  return {get(args_.policy, sequence), or_else(args_.reference, 0), or_else(args_.log_kernel, 0), or_else(args_.token_counts, 1)};
+  const double policy = get(args_.policy, sequence);
+  // Without a reference the log-ratio, which only sft's reported reward then has, is 0.
+  return {policy, or_else(args_.reference, policy), or_else(args_.log_kernel, 0), or_else(args_.token_counts, 1)};
 }
 
 void PreferenceBatch::record_rewards(std::int64_t pair) {

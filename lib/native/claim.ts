@@ -1,0 +1,27 @@
+import { errorOf } from "../errors.js";
+import { Tensor } from "../tensor.js";
+import { addon } from "./addon.js";
+
+/** The memory of every live tensor and typed array within plain objects and arrays. */
+function memoryWithin(value: unknown, found: ArrayBufferView[] = []): ArrayBufferView[] {
+  if (value instanceof Tensor) {
+    if (value.usable) found.push(value.data);
+  } else if (ArrayBuffer.isView(value)) {
+    found.push(value);
+  } else if (typeof value === "object" && value !== null) {
+    for (const part of Object.values(value)) memoryWithin(part, found);
+  }
+  return found;
+}
+
+/**
+ * Claims the memory of a computation of several native calls for its whole length, as each single call does for its own: nobody else may write
+ * what is in `inputs`, nor use what is in `results`, and the two may not overlap. Returns what releases it.
+ * @throws MemoryError when the memory is in use.
+ */
+export function claimMemory(inputs: unknown, results: unknown): () => void {
+  const read = memoryWithin(inputs);
+  const claim = addon.claim(read.length, ...read, ...memoryWithin(results));
+  if (typeof claim !== "number") throw errorOf(claim);
+  return () => addon.release(claim);
+}
