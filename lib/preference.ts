@@ -143,7 +143,8 @@ export function lossesOf({ loss = "sigmoid", lossWeights }: PreferenceOptions): 
   if (!Array.isArray(names)) throw new OutOfRangeError(`loss: expected a name or a list of names, got ${describe(loss)}`);
   if (names.length < 1 || names.length > MAX_LOSSES) throw new OutOfRangeError(`loss: expected 1 to ${MAX_LOSSES} losses, got ${names.length}`);
   const weights = lossWeights ?? names.map(() => 1);
-  if (!Array.isArray(weights) || weights.length !== names.length) throw new ShapeError(`lossWeights: expected a list of ${names.length} weights`);
+  if (!Array.isArray(weights)) throw new ShapeError(`lossWeights: expected a list of ${names.length} weights`);
+  if (weights.length !== names.length) throw new ShapeError(`lossWeights: expected ${names.length} weights, got ${weights.length}`);
   return { names, weights };
 }
 

@@ -27,8 +27,8 @@ export interface RbfOptions {
 /** Gaussian kernel: log k(u, v) = −‖u − v‖²/(2σ²). Trainable parameter: sigma. */
 function rbf({ sigma, gamma, normalize = true }: RbfOptions = {}): Kernel {
   if (sigma !== undefined && gamma !== undefined) throw new OutOfRangeError("rbf: give sigma or gamma, not both");
-  checkPositive("sigma", sigma ?? 1);
-  checkPositive("gamma", gamma ?? 1);
+  checkPositive("rbf: sigma", sigma ?? 1);
+  checkPositive("rbf: gamma", gamma ?? 1);
   if (typeof normalize !== "boolean") throw new OutOfRangeError("normalize: expected true or false");
   const width = sigma ?? (gamma === undefined ? 1 : Math.sqrt(1 / (2 * gamma)));
   return { name: "rbf", normalize, parameters: { sigma: new Tensor(Float64Array.of(width), [1], "f64") } };
@@ -68,7 +68,7 @@ export function kernelState({ name, normalize, parameters }: Kernel): KernelStat
 export function kernelFromState({ name, normalize, parameters }: KernelState): Kernel {
   const kernel = { name, normalize, parameters: mapValues(parameters, tensorFromState) };
   checkKernel(kernel);
-  for (const value of kernel.parameters.sigma?.data ?? []) checkPositive("sigma", value);
+  for (const value of kernel.parameters.sigma?.data ?? []) checkPositive("rbf: sigma", value);
   return kernel;
 }
 

@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::int64_t kElementsPerChunk = 16384;
 constexpr const char* kSideNames[DPO_MAX_SIDES] = {"v", "v[1]"};
-constexpr int kPartialSums = 8;  // independent sums that the compiler can keep in vectors
+constexpr double kSmallestSafeSquare = 1e-280;  // below it squares lose digits
+constexpr int kPartialSums = 8;                 // independent sums that the compiler can keep in vectors
 
 /// Σ term(i), in an order that depends on `count` alone.
 template <class Term>
@@ -39,9 +40,18 @@ double element(const S* row, std::int64_t i) {
   return static_cast<double>(to_compute(row[i]));
 }
 
+/// 1/‖row‖; infinite for a zero row. Rows whose squares leave the range of double are scaled first.
 template <class S>
 double inverse_norm(const S* row, std::int64_t depth) {
-  return 1 / std::sqrt(sum_over(depth, [row](std::int64_t i) { return element(row, i) * element(row, i); }));
+  const auto squares = [&](double scale) {
+    return sum_over(depth, [=](std::int64_t i) { return (element(row, i) * scale) * (element(row, i) * scale); });
+  };
+  const double plain = squares(1);
+  if (plain > kSmallestSafeSquare && std::isfinite(plain)) return 1 / std::sqrt(plain);
+  double largest = 0;
+  for (std::int64_t i = 0; i < depth; ++i) largest = std::max(largest, std::fabs(element(row, i)));
+  const double scale = 1 / largest;
+  return std::isfinite(scale) ? scale / std::sqrt(squares(scale)) : 1 / std::sqrt(plain);
 }
 
 template <class S>

@@ -115,7 +115,7 @@ SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
   using Block = CappedBlock<S, Map>;
   const Block block(row, count, map);
   constexpr int kWays = Block::kWays;
-  Vec<T> largest[kWays], logits[kWays] = {}, sums[kWays] = {}, weighted[kWays] = {};
+  Vec<T> largest[kWays], logits[kWays] = {}, sums[kWays] = {}, peaks[kWays] = {}, weighted[kWays] = {};
   std::fill(largest, largest + kWays, broadcast(Block::kNothing));
   block.for_each([&](std::int64_t, Vec<T> capped, auto way) { largest[way] = max(capped, largest[way]); });
   if constexpr (Details) block.for_each_logit(T(0), [&](std::int64_t, Vec<T> z, auto way) { logits[way] += z; });
@@ -128,7 +128,10 @@ SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
                        i);  // the block after this one, most often: memory works while the exponentials are computed
     const Vec<T> distance = map.scaled(capped - shift);
     const Vec<T> e = exp(distance);
-    sums[way] += e;
+    // The maximum itself is counted apart: added to the rest in T, its 1 would drown what is left of a peaked row.
+    const auto at_peak = distance == T(0);
+    sums[way] += select(at_peak, Vec<T>{}, e);
+    peaks[way] += select(at_peak, broadcast(T(1)), Vec<T>{});
     // Where e is 0 the distance may be −inf, and their product NaN.
     if constexpr (Details) weighted[way] += e * max(broadcast(T(-1000)), distance);
   });
@@ -137,7 +140,7 @@ SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
   };
   SoftmaxSums result;
   result.max = static_cast<double>(block_max) * map.factor;
-  result.exp_sum = total(sums);
+  result.exp_sum = total(peaks) + total(sums);
   if constexpr (Details) {
     result.weighted_sum = total(weighted);
     result.logit_sum = total(logits);
