@@ -28,7 +28,7 @@ export interface RbfOptions {
 function rbf({ sigma, gamma, normalize = true }: RbfOptions = {}): Kernel {
   if (sigma !== undefined && gamma !== undefined) throw new OutOfRangeError("rbf: give sigma or gamma, not both");
   checkPositive("rbf: sigma", sigma ?? 1);
-  checkPositive("rbf: gamma", gamma ?? 1);
+  checkPositive("rbf: gamma, which is 1/(2·sigma²)", gamma ?? 1);
   if (typeof normalize !== "boolean") throw new OutOfRangeError("normalize: expected true or false");
   const width = sigma ?? (gamma === undefined ? 1 : Math.sqrt(1 / (2 * gamma)));
   return { name: "rbf", normalize, parameters: { sigma: new Tensor(Float64Array.of(width), [1], "f64") } };

@@ -42,11 +42,7 @@ export interface ValueBounds extends Labelled {
 }
 
 /** Log-probabilities, losses, divergences, log k: |error| ≤ abs + rel·|truth|. Equal infinities agree. */
-export function expectValues(
-  actual: ArrayLike<number>,
-  truth: ArrayLike<number>,
-  { abs = 1e-5, rel = 1e-6, label }: ValueBounds = {},
-): Report {
+export function expectValues(actual: ArrayLike<number>, truth: ArrayLike<number>, { abs = 1e-5, rel = 1e-6, label }: ValueBounds = {}): Report {
   return compare(actual, truth, (_, t) => abs + rel * Math.abs(t), label, `${abs} + ${rel}·|truth|`);
 }
 
@@ -140,11 +136,7 @@ export function expectSameAcrossBackends(
 }
 
 /** Run to run, and across thread counts: bitwise equal. (−0 differs from 0; the same NaN does not differ.) */
-export function expectBitwiseEqual(
-  actual: ArrayLike<number>,
-  other: ArrayLike<number>,
-  { label }: Labelled = {},
-): void {
+export function expectBitwiseEqual(actual: ArrayLike<number>, other: ArrayLike<number>, { label }: Labelled = {}): void {
   requireSameLength(actual, other, label);
   for (let i = 0; i < actual.length; i++) {
     if (!Object.is(actual[i], other[i])) {
@@ -246,11 +238,7 @@ function largestError(actual: ArrayLike<number>, truth: ArrayLike<number>): Omit
   return worst;
 }
 
-function termSumsOf(
-  termSums: ArrayLike<number> | number | undefined,
-  truth: ArrayLike<number>,
-  label: string | undefined,
-): ArrayLike<number> {
+function termSumsOf(termSums: ArrayLike<number> | number | undefined, truth: ArrayLike<number>, label: string | undefined): ArrayLike<number> {
   if (typeof termSums === "object") {
     requireSameLength(termSums, truth, label, "termSums", "truth");
     return termSums;

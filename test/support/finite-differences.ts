@@ -45,11 +45,7 @@ export interface NumericGradient {
 }
 
 /** The gradient of f at x, one coordinate after the other. x is not changed; f must not keep its argument. */
-export function gradient(
-  f: (x: Float64Array) => number,
-  x: ArrayLike<number>,
-  options: DifferenceOptions = {},
-): NumericGradient {
+export function gradient(f: (x: Float64Array) => number, x: ArrayLike<number>, options: DifferenceOptions = {}): NumericGradient {
   const values = new Float64Array(x.length);
   const errors = new Float64Array(x.length);
   for (let i = 0; i < x.length; i++) {
@@ -100,9 +96,7 @@ export function expectFiniteDifferences(
     const error = Math.abs(actual - truth);
     const bound = Math.max(rel * Math.max(Math.abs(actual), Math.abs(truth)), floor) + uncertainty;
     if (!(error <= bound)) {
-      throw new Error(
-        `${prefix}derivative [${i}] differs: analytic ${actual}, numeric ${truth}, error ${error}, bound ${bound}`,
-      );
+      throw new Error(`${prefix}derivative [${i}] differs: analytic ${actual}, numeric ${truth}, error ${error}, bound ${bound}`);
     }
     if (worst === undefined || error / bound > worst.error / worst.bound) worst = { index: i, actual, truth, error, bound };
   }

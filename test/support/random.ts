@@ -19,8 +19,7 @@ export function createRandom(seed: number): Random {
   const random: Random = {
     uniform: (low = 0, high = 1) => low + (high - low) * unit(),
     // Box–Muller; 1 - unit() is never 0.
-    normal: (mean = 0, deviation = 1) =>
-      mean + deviation * Math.sqrt(-2 * Math.log(1 - unit())) * Math.cos(2 * Math.PI * unit()),
+    normal: (mean = 0, deviation = 1) => mean + deviation * Math.sqrt(-2 * Math.log(1 - unit())) * Math.cos(2 * Math.PI * unit()),
     integer: (low, high) => low + Math.floor((high - low) * unit()),
     pick: (choices) => choices[random.integer(0, choices.length)] ?? choices[0],
     uniforms: (count, low, high) => Float64Array.from({ length: count }, () => random.uniform(low, high)),

@@ -33,9 +33,7 @@ export function linearTokenLogProbs(inputs: LinearTokenLogProbsInputs): TokenLog
 }
 
 /** The gradients of Σ upstream·logProbs. `bias` is always given; without a bias, ignore it. */
-export function linearTokenLogProbsVjp(
-  inputs: LinearTokenLogProbsInputs & { readonly upstream: Numbers },
-): LinearTokenLogProbsVjp {
+export function linearTokenLogProbsVjp(inputs: LinearTokenLogProbsInputs & { readonly upstream: Numbers }): LinearTokenLogProbsVjp {
   const { hidden, weight, width, targets, upstream, temperature, softcap } = inputs;
   const logits = linearLogits(inputs);
   const logitTerms = linearLogits({

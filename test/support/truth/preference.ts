@@ -258,10 +258,7 @@ class Rule {
       case "linear":
         return { value: -h, dChosen: -1, dRejected: 1 };
       case "orpo": {
-        const margin =
-          this.logOdds(i) -
-          this.logOdds(i + this.pairs) +
-          this.gamma * (this.logKernel(i) - this.logKernel(i + this.pairs));
+        const margin = this.logOdds(i) - this.logOdds(i + this.pairs) + this.gamma * (this.logKernel(i) - this.logKernel(i + this.pairs));
         return ofMargin({ value: -beta * logSigmoid(margin), slope: -beta * sigmoid(-margin) });
       }
       case "kto": {

@@ -58,13 +58,7 @@ export interface TokenLogProbsVjpInputs extends TokenLogProbsInputs {
 }
 
 /** The gradient of Σ upstream·logProbs. */
-export function tokenLogProbsVjp({
-  logits,
-  targets,
-  upstream,
-  logitTerms,
-  ...options
-}: TokenLogProbsVjpInputs): TokenLogProbsVjp {
+export function tokenLogProbsVjp({ logits, targets, upstream, logitTerms, ...options }: TokenLogProbsVjpInputs): TokenLogProbsVjp {
   const rows = targets.length;
   const width = widthOf(logits, rows);
   requireLength(upstream, rows, "upstream");
@@ -108,10 +102,7 @@ function transformed(logit: number, { softcap, temperature = 1 }: LogitOptions):
 }
 
 /** dz/dlogit = (1 − tanh²)/temperature. */
-function transformSlope(
-  logit: number,
-  { softcap, temperature = 1 }: LogitOptions,
-): { slope: number; slopeTerms: number } {
+function transformSlope(logit: number, { softcap, temperature = 1 }: LogitOptions): { slope: number; slopeTerms: number } {
   if (softcap === undefined) return { slope: 1 / temperature, slopeTerms: 1 / temperature };
   const squared = Math.tanh(logit / softcap) ** 2;
   return { slope: 1 / Math.cosh(logit / softcap) ** 2 / temperature, slopeTerms: (1 + squared) / temperature };

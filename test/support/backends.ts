@@ -1,0 +1,32 @@
+/** The backends that can run here: what an operation's test is repeated over. */
+
+import { type Backend, backends, useBackend } from "dpo-kernels";
+import { afterAll, beforeAll, describe } from "vitest";
+
+/** What useBackend calls it: "cpu:x86-64-v3", or the bare name of a backend without variants. */
+export function nameOf({ name, variant }: Backend): string {
+  return variant === "" ? name : `${name}:${variant}`;
+}
+
+export function runnableBackends(): string[] {
+  return backends()
+    .filter(({ score }) => score > 0)
+    .map(nameOf);
+}
+
+/** Declares the tests once for every backend that can run, with that one selected; afterwards the one selected before is again. */
+export function describeBackends(declare: (backend: string) => void): void {
+  const names = runnableBackends();
+  if (names.length === 0) throw new Error(`no backend can run here: ${backends().map(({ name, reason }) => `${name}: ${reason}`)}`);
+  describe.each(names)("%s", (name) => {
+    let before: Backend | undefined;
+    beforeAll(() => {
+      before = backends().find(({ selected }) => selected);
+      useBackend(name);
+    });
+    afterAll(() => {
+      if (before !== undefined) useBackend(nameOf(before));
+    });
+    declare(name);
+  });
+}
