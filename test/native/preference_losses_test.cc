@@ -422,7 +422,7 @@ TEST(Reward, IsWhatTheMetricsReport) {
   EXPECT_DOUBLE_EQ(reward(Loss::sigmoid, side, params), 0.1 * 2 - 1.5);
   EXPECT_DOUBLE_EQ(reward(Loss::sigmoid_norm, side, params), 0.1 * 2 / 4 - 1.5);
   EXPECT_DOUBLE_EQ(reward(Loss::cpo, side, params), 0.1 * -8 - 1.5);
-  EXPECT_DOUBLE_EQ(reward(Loss::sft, side, params), 0.1 * -8 - 1.5);
+  EXPECT_DOUBLE_EQ(reward(Loss::sft, side, params), 0.1 * 2 - 1.5);
   EXPECT_DOUBLE_EQ(reward(Loss::simpo, side, params), 0.1 * -8 / 4 - 1.5);
   EXPECT_DOUBLE_EQ(reward(Loss::orpo, side, params), 0.1 * -8 / 4 - 1.5);
   params.transform = Transform::forward_kl;
