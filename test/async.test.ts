@@ -6,6 +6,7 @@ import {
   AbortedError,
   DpoKernels,
   type DpoKernelsError,
+  type HeadGradients,
   kernels,
   linearTokenLogProbs,
   linearTokenLogProbsVjp,
@@ -17,7 +18,7 @@ import {
   tokenLogProbs,
   tokenLogProbsSync,
 } from "dpo-kernels";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import { describeBackends } from "./support/backends.js";
 import { expectSameResults } from "./support/cases.js";
 import { resultOfChild } from "./support/child.js";
@@ -27,7 +28,7 @@ import { createRandom } from "./support/random.js";
 import { filled, floats } from "./support/tensors.js";
 
 const large = largeCall();
-const expected = linearTokenLogProbsVjpSync(large);
+let expected: HeadGradients; // of the backend under test: another instruction set rounds otherwise
 
 interface Timed {
   readonly milliseconds: number;
@@ -100,6 +101,10 @@ function tensorsOf(out: ReturnType<typeof objectiveOut>): Tensor[] {
 }
 
 describeBackends(() => {
+  beforeAll(() => {
+    expected = linearTokenLogProbsVjpSync(large);
+  });
+
   describe.each(OPERATIONS)("$name", (operation) => {
     it("rejects when the signal was aborted before, and touches nothing", async () => {
       const outs = operation.outs("f32");
@@ -351,8 +356,9 @@ it("a synchronous call in the meantime uses the same pool and gives the same", a
   const logits = floats(createRandom(1), [64, 5000], "f32");
   const targets = createRandom(2).integers(64, 0, 5000);
   const alone = tokenLogProbsSync({ logits, targets });
+  const largeAlone = linearTokenLogProbsVjpSync(large);
   const running = linearTokenLogProbsVjp(large);
   await sleep(5);
   for (let i = 0; i < 5; i++) expectSameResults(tokenLogProbsSync({ logits, targets }), alone);
-  expectSameResults(await running, expected);
+  expectSameResults(await running, largeAlone);
 });
