@@ -167,6 +167,9 @@ std::int64_t first_bad_logit(const S* row, std::int64_t count) {
   return -1;
 }
 
+/// Bytes that a pass asks for ahead of where it is: across a page, where the processor's own look-ahead ends.
+inline constexpr std::int64_t kLookAhead = 4096;
+
 /// Whether no element is NaN or +inf; the same question as first_bad_logit at the speed of memory.
 template <class S>
 bool all_below_infinity(const S* row, std::int64_t count) {
@@ -175,7 +178,10 @@ bool all_below_infinity(const S* row, std::int64_t count) {
   constexpr std::int64_t kStep = lanes<T>;
   Vec<T> excess = {};  // stays 0 while every element is below infinity
   std::int64_t i = 0;
-  for (; i + kStep <= count; i += kStep) excess += select(load(row + i) < infinity, Vec<T>{}, infinity);
+  for (; i + kStep <= count; i += kStep) {
+    __builtin_prefetch(row + i + kLookAhead / sizeof(S));
+    excess += select(load(row + i) < infinity, Vec<T>{}, infinity);
+  }
   if (i < count) excess += select(load_partial(row + i, static_cast<int>(count - i), T(0)) < infinity, Vec<T>{}, infinity);
   return horizontal_sum(excess) == 0;
 }
@@ -223,6 +229,7 @@ void softmax_row_vjp(const S* row, std::int64_t count, const Map& map, double lo
     }
   }
   for (; i + kStep <= count; i += kStep) {
+    __builtin_prefetch(row + i + kLookAhead / sizeof(S));
     if constexpr (write == Write::streamed) {
       stream(grad + i, gradient(load(row + i)));
     } else {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <thread>
 #include <vector>
@@ -93,9 +94,10 @@ TEST(MemoryClaim, OneWriterAtATimeOnSeveralThreads) {
   long counter = 0;  // not atomic: only claims keep the threads apart
   std::vector<std::thread> threads;
   constexpr int kThreads = 4, kTurns = 500;
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
-      for (int turns = 0; turns < kTurns;) {
+      for (int turns = 0; turns < kTurns && std::chrono::steady_clock::now() < end;) {
         if (const Claim claim(writing(0, 64)); claim.claimed()) {
           ++counter, ++turns;
         } else {

@@ -68,13 +68,16 @@ TEST(ThreadPool, WhatChunksWroteIsSeenAfterwards) {
 
 TEST(ThreadPool, WorksOnOneRunWithAllItsThreads) {
   ThreadPool::instance().resize(4);
-  std::atomic<int> begun{0}, met{0};
-  // Each chunk holds its thread until four have begun.
-  EXPECT_TRUE(run(4, [&](std::int64_t) {
-    ++begun;
-    if (wait_for(begun, 4)) ++met;
-  }));
-  EXPECT_EQ(met, 4);
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    std::atomic<int> begun{0}, met{0};
+    // Each chunk holds its thread until four have begun.
+    EXPECT_TRUE(run(4, [&](std::int64_t) {
+      ++begun;
+      if (wait_for(begun, 4)) ++met;
+    }));
+    ASSERT_EQ(met, 4);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));  // the workers fall asleep
+  }
 }
 
 TEST(ThreadPool, UsesNoMoreThreadsThanItsSize) {

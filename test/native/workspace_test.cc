@@ -57,11 +57,13 @@ TEST_F(Workspace, ALargeBlockIsNotWastedOnASmallRequest) {
 }
 
 TEST_F(Workspace, TheSmallestBlockThatFitsIsUsed) {
-  std::optional<WorkspaceBlock> large = WorkspaceBlock::take(900 * 64), small = WorkspaceBlock::take(700 * 64);
-  const void* wanted = small->data();
-  large.reset();
-  small.reset();
-  EXPECT_EQ(WorkspaceBlock::take(600 * 64).data(), wanted);
+  for (const bool small_first : {false, true}) {
+    std::optional<WorkspaceBlock> large = WorkspaceBlock::take(900 * 64), small = WorkspaceBlock::take(700 * 64);
+    const void* wanted = small->data();
+    (small_first ? small : large).reset();
+    (small_first ? large : small).reset();
+    EXPECT_EQ(WorkspaceBlock::take(600 * 64).data(), wanted);
+  }
 }
 
 TEST_F(Workspace, AMovedBlockIsGivenBackOnce) {
