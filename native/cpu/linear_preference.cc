@@ -149,7 +149,7 @@ class LinearPreference {
           const Range columns = block_.vocabulary_block(b);
           T* tile = logits_ + columns.begin;
           block_.logits(columns, tile, stride, workspace);
-          parts_.template add_block<true>(b, columns, tile, stride, block_, targets_, map);
+          parts_.template add_block<Detail::mean_logit>(b, columns, tile, stride, block_, targets_, map);
         });
       });
     });

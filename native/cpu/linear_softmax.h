@@ -23,12 +23,12 @@ class SoftmaxParts {
   }
 
   /// Takes in one block of logits: logits[i * stride + j] for the block's row i and column columns.begin + j.
-  template <bool Details, class S, class Map>
+  template <Detail detail, class S, class Map>
   void add_block(std::int64_t b, Range columns, const T* logits, std::int64_t stride, const HeadBlock<S>& head,
                  const std::int32_t* targets, const Map& map) {
     for (std::int64_t i = 0; i < head.size(); ++i) {
       const T* row = logits + i * stride;
-      sums_[i * blocks_ + b] = softmax_sums<Details>(row, columns.size(), map);
+      sums_[i * blocks_ + b] = softmax_sums<detail>(row, columns.size(), map);
       const std::int64_t target = targets[head.row(i)];
       if (target >= columns.begin && target < columns.end) target_logits_[i] = map_logit(map, row[target - columns.begin]);
     }

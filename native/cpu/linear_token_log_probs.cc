@@ -21,7 +21,7 @@ std::int64_t rows_within(std::int64_t rows, std::int64_t most, std::int64_t limi
   return capacity;
 }
 
-template <bool Details, class S>
+template <Detail detail, class S>
 dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
   using T = compute_t<S>;
   if (const dpo_status status = check_head_contents(job, args.head); status != DPO_OK) return status;
@@ -49,7 +49,7 @@ dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
           block.workspace().with_buffer([&](T* workspace) {
             const Range columns = block.vocabulary_block(b);
             block.logits(columns, tile, columns.size(), workspace);
-            parts.template add_block<Details>(b, columns, tile, columns.size(), block, targets, map);
+            parts.template add_block<detail>(b, columns, tile, columns.size(), block, targets, map);
           });
         });
       });
@@ -111,9 +111,11 @@ dpo_status pull_back(dpo_job* job, const dpo_linear_token_log_probs_vjp_args& ar
 }  // namespace
 
 dpo_status linear_token_log_probs(dpo_job* job, const dpo_linear_token_log_probs_args* args) {
-  const bool details = present(args->entropy) || present(args->mean_logit);
-  return dispatch_storage(args->head.hidden.dtype,
-                          [&]<class S>() { return details ? forward<true, S>(job, *args) : forward<false, S>(job, *args); });
+  return dispatch_storage(args->head.hidden.dtype, [&]<class S>() {
+    if (present(args->entropy)) return forward<Detail::all, S>(job, *args);
+    if (present(args->mean_logit)) return forward<Detail::mean_logit, S>(job, *args);
+    return forward<Detail::none, S>(job, *args);
+  });
 }
 
 dpo_status linear_token_log_probs_vjp(dpo_job* job, const dpo_linear_token_log_probs_vjp_args* args) {

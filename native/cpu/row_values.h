@@ -46,8 +46,8 @@ class RowValues {
 
   double* log_prob = nullptr;
   double* log_sum_exp = nullptr;
-  double* entropy = nullptr;     // meaningful when the sums were taken with details
-  double* mean_logit = nullptr;  // likewise
+  double* entropy = nullptr;     // meaningful when the sums were taken with Detail::all
+  double* mean_logit = nullptr;  // meaningful unless they were taken with Detail::none
 
  private:
   std::int64_t rows_ = 0;

@@ -108,17 +108,37 @@ class CappedBlock {
   alignas(64) T capped_[Map::caps ? kSoftmaxBlock + kStep : 1];
 };
 
-/// Sums of at most kSoftmaxBlock logits. With `Details`, weighted_sum and logit_sum too.
-template <bool Details, class S, class Map>
+/// What is asked of a row beside its log-sum-exp.
+enum class Detail { none, mean_logit, all };
+
+/// Below this Σ e^(z' − max) is mostly the maximum's own 1, in which what is left of the row would drown.
+inline constexpr double kPeaked = 1.5;
+
+/// Σ e^(z' − max) with the maximum counted apart from the rest.
+template <class S, class Map>
+double peaked_exp_sum(const CappedBlock<S, Map>& block, const Map& map, compute_t<S> shift) {
+  using T = compute_t<S>;
+  Vec<T> peaks = {}, rest = {};
+  block.for_each([&](std::int64_t, Vec<T> capped, auto) {
+    const Vec<T> distance = map.scaled(capped - shift);
+    const auto at_peak = distance == T(0);
+    peaks += select(at_peak, broadcast(T(1)), Vec<T>{});
+    rest += select(at_peak, Vec<T>{}, exp(distance));
+  });
+  return static_cast<double>(horizontal_sum(peaks)) + static_cast<double>(horizontal_sum(rest));
+}
+
+/// Sums of at most kSoftmaxBlock logits: logit_sum unless `detail` is none, weighted_sum if it is all.
+template <Detail detail, class S, class Map>
 SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
   using T = compute_t<S>;
   using Block = CappedBlock<S, Map>;
   const Block block(row, count, map);
   constexpr int kWays = Block::kWays;
-  Vec<T> largest[kWays], logits[kWays] = {}, sums[kWays] = {}, peaks[kWays] = {}, weighted[kWays] = {};
+  Vec<T> largest[kWays], logits[kWays] = {}, sums[kWays] = {}, weighted[kWays] = {};
   std::fill(largest, largest + kWays, broadcast(Block::kNothing));
   block.for_each([&](std::int64_t, Vec<T> capped, auto way) { largest[way] = max(capped, largest[way]); });
-  if constexpr (Details) block.for_each_logit(T(0), [&](std::int64_t, Vec<T> z, auto way) { logits[way] += z; });
+  if constexpr (detail != Detail::none) block.for_each_logit(T(0), [&](std::int64_t, Vec<T> z, auto way) { logits[way] += z; });
 
   const T block_max = horizontal_max(max(max(largest[0], largest[1]), max(largest[2], largest[3])));
   // With only −inf so far, subtracting the maximum would make NaN; NaN and +inf are left to do just that.
@@ -128,31 +148,27 @@ SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
                        i);  // the block after this one, most often: memory works while the exponentials are computed
     const Vec<T> distance = map.scaled(capped - shift);
     const Vec<T> e = exp(distance);
-    // The maximum itself is counted apart: added to the rest in T, its 1 would drown what is left of a peaked row.
-    const auto at_peak = distance == T(0);
-    sums[way] += select(at_peak, Vec<T>{}, e);
-    peaks[way] += select(at_peak, broadcast(T(1)), Vec<T>{});
+    sums[way] += e;
     // Where e is 0 the distance may be −inf, and their product NaN.
-    if constexpr (Details) weighted[way] += e * max(broadcast(T(-1000)), distance);
+    if constexpr (detail == Detail::all) weighted[way] += e * max(broadcast(T(-1000)), distance);
   });
   const auto total = [](const Vec<T>(&ways)[kWays]) {
     return static_cast<double>(horizontal_sum((ways[0] + ways[1]) + (ways[2] + ways[3])));
   };
   SoftmaxSums result;
   result.max = static_cast<double>(block_max) * map.factor;
-  result.exp_sum = total(peaks) + total(sums);
-  if constexpr (Details) {
-    result.weighted_sum = total(weighted);
-    result.logit_sum = total(logits);
-  }
+  result.exp_sum = total(sums);
+  if (result.exp_sum < kPeaked) result.exp_sum = peaked_exp_sum(block, map, shift);
+  if constexpr (detail == Detail::all) result.weighted_sum = total(weighted);
+  if constexpr (detail != Detail::none) result.logit_sum = total(logits);
   return result;
 }
 
-template <bool Details, class S, class Map>
+template <Detail detail, class S, class Map>
 SoftmaxSums softmax_sums(const S* row, std::int64_t count, const Map& map) {
   SoftmaxSums total;
   for (std::int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
-    total.merge(softmax_block<Details>(row + begin, std::min(kSoftmaxBlock, count - begin), map));
+    total.merge(softmax_block<detail>(row + begin, std::min(kSoftmaxBlock, count - begin), map));
   }
   return total;
 }

@@ -39,7 +39,7 @@ dpo_status nonfinite_logit(dpo_job* job, const dpo_tensor& logits, std::int64_t 
   return fail(job, DPO_ERR_NONFINITE, index, "logits: element %lld is NaN or +inf", static_cast<long long>(index));
 }
 
-template <bool Details, class S>
+template <Detail detail, class S>
 dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
   const std::int64_t rows = args.logits.shape[0], vocabulary = args.logits.shape[1];
   const S* logits = data<S>(args.logits);
@@ -53,7 +53,7 @@ dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
       chunks.for_each(chunk, [&](std::int64_t row) {
         if (targets[row] == DPO_IGNORED_TARGET) return;
         const S* z = logits + row * vocabulary;
-        values.set(row, softmax_sums<Details>(z, vocabulary, map), map_logit(map, to_compute(z[targets[row]])), vocabulary);
+        values.set(row, softmax_sums<detail>(z, vocabulary, map), map_logit(map, to_compute(z[targets[row]])), vocabulary);
       });
     });
   });
@@ -116,9 +116,11 @@ dpo_status pull_back(dpo_job* job, const dpo_token_log_probs_vjp_args& args) {
 }  // namespace
 
 dpo_status token_log_probs(dpo_job* job, const dpo_token_log_probs_args* args) {
-  const bool details = present(args->entropy) || present(args->mean_logit);
-  return dispatch_storage(args->logits.dtype,
-                          [&]<class S>() { return details ? forward<true, S>(job, *args) : forward<false, S>(job, *args); });
+  return dispatch_storage(args->logits.dtype, [&]<class S>() {
+    if (present(args->entropy)) return forward<Detail::all, S>(job, *args);
+    if (present(args->mean_logit)) return forward<Detail::mean_logit, S>(job, *args);
+    return forward<Detail::none, S>(job, *args);
+  });
 }
 
 dpo_status token_log_probs_vjp(dpo_job* job, const dpo_token_log_probs_vjp_args* args) {
