@@ -26,9 +26,9 @@ class RowValues {
 
   /// `target_logit` is the target's z'.
   void set(std::int64_t row, const SoftmaxSums& sums, double target_logit, std::int64_t vocabulary) const {
-    const double log_sum = std::log(sums.exp_sum);
-    log_prob[row] = (target_logit - sums.max) - log_sum;
-    log_sum_exp[row] = sums.max + log_sum;
+    const double log_sum = std::log(sums.exps.sum);
+    log_prob[row] = (target_logit - sums.exps.max) - log_sum;
+    log_sum_exp[row] = sums.exps.max + log_sum;
     entropy[row] = sums.entropy();
     mean_logit[row] = sums.logit_sum / static_cast<double>(vocabulary);
   }

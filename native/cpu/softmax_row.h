@@ -9,40 +9,35 @@
 
 #include "native/cpu/logit_map.h"
 #include "native/cpu/simd.h"
+#include "native/math/log_sum_exp.h"
 
 namespace dpo::cpu {
 
 /// Parts of rows; merge() puts them together. Sums are in double, so that a row of any length keeps the precision of its
 /// elements.
 struct SoftmaxSums {
-  double max = -std::numeric_limits<double>::infinity();
-  double exp_sum = 0;       // Σ e^(z' − max)
-  double weighted_sum = 0;  // Σ e^(z' − max)·(z' − max)
-  double logit_sum = 0;     // Σ z
+  math::LogSumExp<double> exps;  // max z' and Σ e^(z' − max)
+  double weighted_sum = 0;       // Σ e^(z' − max)·(z' − max)
+  double logit_sum = 0;          // Σ z
 
   void merge(const SoftmaxSums& other) {
-    if (other.max > max) {
-      const SoftmaxSums mine = *this;
-      *this = other;
-      add_smaller(mine);
-    } else {
-      add_smaller(other);
-    }
+    const SoftmaxSums mine = *this;
+    exps.merge(other.exps);
+    weighted_sum = mine.weighted_below(exps.max) + other.weighted_below(exps.max);
+    logit_sum += other.logit_sum;
   }
 
-  double log_sum_exp() const { return max + std::log(exp_sum); }
+  double log_sum_exp() const { return exps.value(); }
 
   /// H = L − Σ p z', written so that a common shift of the logits cancels exactly.
-  double entropy() const { return std::log(exp_sum) - weighted_sum / exp_sum; }
+  double entropy() const { return std::log(exps.sum) - weighted_sum / exps.sum; }
 
  private:
-  void add_smaller(const SoftmaxSums& other) {
-    logit_sum += other.logit_sum;
-    // A part of only −inf adds nothing; a NaN must go through.
-    if (other.exp_sum == 0) return;
-    const double shift = other.max - max, scale = std::exp(shift);
-    exp_sum += scale * other.exp_sum;
-    if (scale > 0) weighted_sum += scale * (other.weighted_sum + shift * other.exp_sum);
+  /// weighted_sum when distances are taken from another maximum.
+  double weighted_below(double max) const {
+    if (weighted_sum == 0 && max == exps.max) return 0;
+    const double shift = exps.max - max, scale = std::exp(shift);
+    return scale > 0 ? scale * (weighted_sum + shift * exps.sum) : 0;
   }
 };
 
@@ -156,9 +151,9 @@ SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
     return static_cast<double>(horizontal_sum((ways[0] + ways[1]) + (ways[2] + ways[3])));
   };
   SoftmaxSums result;
-  result.max = static_cast<double>(block_max) * map.factor;
-  result.exp_sum = total(sums);
-  if (result.exp_sum < kPeaked) result.exp_sum = peaked_exp_sum(block, map, shift);
+  result.exps.max = static_cast<double>(block_max) * map.factor;
+  result.exps.sum = total(sums);
+  if (result.exps.sum < kPeaked) result.exps.sum = peaked_exp_sum(block, map, shift);
   if constexpr (detail == Detail::all) result.weighted_sum = total(weighted);
   if constexpr (detail != Detail::none) result.logit_sum = total(logits);
   return result;
