@@ -72,17 +72,23 @@ struct Shape {
 /// Whether a copy writes through the caches, as memcpy of a large block does not but most code does, or around them.
 enum class Stores { cached, streamed };
 
+/// Arrays that take turns, so that none is still in a cache when it comes round: an operation between others finds its arrays
+/// cold.
+constexpr std::size_t kTurns = 4;
+
 /// One read and one write of `count` floats, in memory of the ordinary page size, as that of a trainer's arrays is.
 template <Stores stores>
 double copy_ms(std::size_t count, std::int64_t chunks) {
-  const std::vector<float> from(count + 16, 1.0F);
-  std::vector<float> to(count + 16);
+  const std::vector<std::vector<float>> froms(kTurns, std::vector<float>(count + 16, 1.0F));
+  std::vector<std::vector<float>> tos(kTurns, std::vector<float>(count + 16));
+  std::size_t turn = 0;
   const auto aligned = [](auto* data) { return data + (64 - reinterpret_cast<std::uintptr_t>(data) % 64) % 64 / sizeof(float); };
   const auto part = static_cast<std::int64_t>(count) / chunks / 64 * 64;
   return median_ms([&] {
+    turn = (turn + 1) % kTurns;
     parallel(chunks, [&](std::int64_t chunk) {
-      const float* source = aligned(from.data()) + chunk * part;
-      float* target = aligned(to.data()) + chunk * part;
+      const float* source = aligned(froms[turn].data()) + chunk * part;
+      float* target = aligned(tos[turn].data()) + chunk * part;
       for (std::int64_t i = 0; i < part; i += dpo::cpu::lanes<float>) {
         if constexpr (stores == Stores::streamed) {
           dpo::cpu::stream(target + i, dpo::cpu::load(source + i));
