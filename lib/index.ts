@@ -1,6 +1,35 @@
 export { type Backend, backends, threads, useBackend, useThreads } from "./backend.js";
+export {
+  type DivergenceArgs,
+  type DivergenceOptions,
+  type DivergenceOut,
+  type DivergenceReduction,
+  type DivergenceResult,
+  divergence,
+  divergenceSync,
+} from "./divergence.js";
+export {
+  type CostWassersteinOptions,
+  type Divergence,
+  type DivergenceName,
+  type DivergenceState,
+  divergences,
+  type EmbeddingWassersteinOptions,
+  type GeneratorName,
+  type GeneratorOptions,
+  type OrderedWassersteinOptions,
+  type TransportMetric,
+  type TransportOptions,
+} from "./divergences/index.js";
 export * from "./errors.js";
 export { type Kernel, type KernelName, type KernelState, kernels, type RbfOptions } from "./kernels/index.js";
+export {
+  type LinearDivergenceArgs,
+  type LinearDivergenceOut,
+  type LinearDivergenceResult,
+  linearDivergence,
+  linearDivergenceSync,
+} from "./linear-divergence.js";
 export {
   type LinearTokenLogProbsArgs,
   type LinearTokenLogProbsVjpArgs,
@@ -11,6 +40,7 @@ export {
 } from "./linear-token-log-probs.js";
 export type { AsyncOptions } from "./native/operation.js";
 export type { HeadGradients, LinearHead, LogitOptions, SequenceOptions, TokenLogProbs, TokenLogProbsOut } from "./native/shared-arguments.js";
+export type { DivergenceTermOptions } from "./objective/divergence-term.js";
 export type * from "./objective/inputs.js";
 export { DpoKernels, type Evaluation, type ObjectiveOptions, type ObjectiveState, type Step, type StepOut } from "./objective/objective.js";
 export {

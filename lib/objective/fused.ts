@@ -12,7 +12,7 @@ import {
 import { lossesOf, type PreferenceLossName, type PreferenceOptions, writePreferenceResults } from "../preference.js";
 import { resultDType, type VectorInput } from "../tensor.js";
 import { type HiddenInput, type PolicyGradients, rowsOf } from "./inputs.js";
-import type { KernelTerm, PolicyStep } from "./parts.js";
+import type { KernelTerm, PolicyStep, PulledBack } from "./parts.js";
 import { flatHeadOut, meanLogitsOf, type Sequences, type SourceOptions, shapedHeadGradients } from "./sequence-source.js";
 
 /** Losses in which a pair's gradient depends on other pairs: couples_batch in native/math/preference_losses.h. */
@@ -65,6 +65,6 @@ export function* fusedStep(
 
 /** Steps of a gradient that has been computed. */
 // biome-ignore lint/correctness/useYield: nothing is left to do
-function* already(gradients: PolicyGradients): Steps<PolicyGradients> {
-  return gradients;
+function* already(grads: PolicyGradients): Steps<PulledBack> {
+  return { grads };
 }

@@ -2,7 +2,7 @@ import { DTypeError, ShapeError } from "../errors.js";
 import { linearTokenLogProbsSteps, linearTokenLogProbsVjpSteps } from "../linear-token-log-probs.js";
 import { describe } from "../native/frame.js";
 import type { Steps } from "../native/operation.js";
-import type { HeadGradients, LogitOptions, TokenLogProbs } from "../native/shared-arguments.js";
+import type { HeadGradients, LinearHead, LogitOptions, TokenLogProbs } from "../native/shared-arguments.js";
 import { sequenceLogProbsSteps, sequenceLogProbsVjpSteps } from "../sequence-log-probs.js";
 import { asTensor, checkOut, copyToOut, type Tensor, type VectorInput } from "../tensor.js";
 import { IGNORED_TARGET, tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
@@ -24,6 +24,14 @@ export interface SourceOptions extends LogitOptions {
   memoryLimit?: number;
 }
 
+/** The tokens that a side's log-probabilities were made of. */
+export interface TokenSource {
+  /** The matrix: logits, or hidden states where there is a head. */
+  rows: Rows;
+  /** Its `hidden` is the matrix. */
+  head?: LinearHead;
+}
+
 /** Sequence log-probabilities with all that a step wants to know of their making. */
 export interface Sequences {
   /** [2B]. */
@@ -32,6 +40,8 @@ export interface Sequences {
   tokenCounts?: VectorInput | undefined;
   /** Mean logit over the counted tokens of each side, where logits were seen. */
   meanLogits?: { chosen: number; rejected: number };
+  /** Undefined when the trainer computed the log-probabilities itself. */
+  tokens?: TokenSource;
   /** The gradient of the inputs from that of logProbs. */
   pullBack(upstream: Tensor, out: Partial<HeadGradients> & { logits?: Tensor; logProbs?: Tensor }): Steps<PolicyGradients>;
 }
@@ -77,14 +87,11 @@ function* ofLogits(input: LogitsInput, options: SourceOptions, layout: Partial<T
   const sequences = yield* reduceTokens(tokens, rows, options);
   return {
     ...sequences,
+    tokens: { rows },
     *pullBack(upstream, out) {
       const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
-      checkOut("out.policy.logits", out.logits, input.logits.dtype, input.logits.shape);
-      const flat = out.logits?.reshape(rows.matrix.shape);
-      const grads = yield* tokenLogProbsVjpSteps(
-        { ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream },
-        flat === undefined ? {} : { out: { logits: flat } },
-      );
+      const flat = flatLogitsOut(out, input, rows);
+      const grads = yield* tokenLogProbsVjpSteps({ ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream }, { out: flat });
       return { logits: out.logits ?? grads.logits.reshape(input.logits.shape) };
     },
   };
@@ -93,12 +100,12 @@ function* ofLogits(input: LogitsInput, options: SourceOptions, layout: Partial<T
 function* ofHidden(input: HiddenInput, options: SourceOptions, layout: Partial<TokenLayout>): Steps<Sequences> {
   const rows = rowsOf("hidden", input.hidden, input, layout);
   const head = { hidden: rows.matrix, weight: input.weight, ...(input.bias && { bias: input.bias }) };
-  const memory = options.memoryLimit === undefined ? {} : { memoryLimit: options.memoryLimit };
-  const args = { ...head, ...memory, targets: rows.targets, ...logitOptions(options) };
+  const args = { ...head, ...memoryOptions(options), targets: rows.targets, ...logitOptions(options) };
   const tokens = yield* linearTokenLogProbsSteps({ ...args, meanLogit: true }, {});
   const sequences = yield* reduceTokens(tokens, rows, options);
   return {
     ...sequences,
+    tokens: { rows, head },
     *pullBack(upstream, out) {
       const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
       const grads = yield* linearTokenLogProbsVjpSteps(
@@ -108,6 +115,12 @@ function* ofHidden(input: HiddenInput, options: SourceOptions, layout: Partial<T
       return shapedHeadGradients(grads, input, out);
     },
   };
+}
+
+/** The caller's result for logits, as a matrix. */
+export function flatLogitsOut({ logits }: { logits?: Tensor }, input: LogitsInput, { matrix }: Rows): { logits?: Tensor } {
+  checkOut("out.policy.logits", logits, input.logits.dtype, input.logits.shape);
+  return logits ? { logits: logits.reshape(matrix.shape) } : {};
 }
 
 /** The caller's results for a head, with `hidden` as a matrix. */
@@ -125,6 +138,10 @@ export function logitOptions({ temperature, softcap }: SourceOptions): LogitOpti
   return { ...(temperature !== undefined && { temperature }), ...(softcap !== undefined && { softcap }) };
 }
 
+export function memoryOptions({ memoryLimit }: SourceOptions): { memoryLimit?: number } {
+  return memoryLimit === undefined ? {} : { memoryLimit };
+}
+
 function sequenceOptions({ ldAlpha }: SourceOptions): { ldAlpha?: number } {
   return ldAlpha === undefined ? {} : { ldAlpha };
 }
@@ -135,7 +152,8 @@ function* reduceTokens(tokens: TokenLogProbs, rows: Rows, options: SourceOptions
   return { ...sequences, meanLogits: meanLogitsOf(tokens.meanLogit as Tensor, rows) };
 }
 
-function* pullBackTokens(upstream: Tensor, rows: Rows, options: SourceOptions): Steps<Tensor> {
+/** [N]: the gradient in each token's log-probability from that in each sequence's. */
+export function* pullBackTokens(upstream: Tensor, rows: Rows, options: SourceOptions): Steps<Tensor> {
   const { logProbs } = yield* sequenceLogProbsVjpSteps({ targets: rows.targets, offsets: rows.offsets, upstream, ...sequenceOptions(options) }, {});
   return logProbs;
 }

@@ -14,6 +14,9 @@ Operation read_preference(Arguments& in);
 Operation read_linear_preference(Arguments& in);
 Operation read_pair_kernel(Arguments& in);
 Operation read_pair_kernel_vjp(Arguments& in);
+Operation read_divergence(Arguments& in);
+Operation read_density_ratios(Arguments& in);
+Operation read_linear_divergence(Arguments& in);
 
 struct Binding {
   const char* name;
@@ -32,6 +35,9 @@ inline constexpr Binding kBindings[] = {
     {"linearPreference", read_linear_preference},
     {"pairKernel", read_pair_kernel},
     {"pairKernelVjp", read_pair_kernel_vjp},
+    {"divergence", read_divergence},
+    {"densityRatios", read_density_ratios},
+    {"linearDivergence", read_linear_divergence},
 };
 
 }  // namespace dpo

@@ -38,4 +38,6 @@ inline dpo_linear_head_gradients read_linear_head_gradients(Arguments& in) {
 
 dpo_preference_args read_preference_args(Arguments& in);
 
+dpo_divergence_kind read_divergence_kind(Arguments& in);
+
 }  // namespace dpo

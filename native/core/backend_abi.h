@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/divergence.h"
+#include "native/core/linear_divergence.h"
 #include "native/core/linear_preference.h"
 #include "native/core/linear_token_log_probs.h"
 #include "native/core/pair_kernel.h"
@@ -18,7 +20,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct of the ABI changes; a backend of another number is not used. */
-#define DPO_ABI_VERSION 1
+#define DPO_ABI_VERSION 2
 
 #if defined(_WIN32)
 #define DPO_EXPORT __declspec(dllexport)
@@ -42,6 +44,8 @@ typedef struct dpo_host {
   /* To be called after the last check of input contents and before the first write to a result. Results that the
    * caller supplied must not be left half written: from here on such a job is no longer cancelled. */
   dpo_status (*begin_writes)(dpo_job* job);
+  /* Nonzero when nobody sees the results of a call that fails: contents may then be checked along with the writes. */
+  int32_t (*discards_results)(const dpo_job* job);
   /* Records why the call fails; index is the first bad element, or -1. Returns `status`. */
   dpo_status (*fail)(dpo_job* job, dpo_status status, int64_t index, const char* message);
 } dpo_host;
@@ -64,6 +68,9 @@ typedef struct dpo_backend {
   dpo_status (*linear_preference)(dpo_job*, const dpo_linear_preference_args*);
   dpo_status (*pair_kernel)(dpo_job*, const dpo_pair_kernel_args*);
   dpo_status (*pair_kernel_vjp)(dpo_job*, const dpo_pair_kernel_vjp_args*);
+  dpo_status (*divergence)(dpo_job*, const dpo_divergence_args*);
+  dpo_status (*density_ratios)(dpo_job*, const dpo_density_ratios_args*);
+  dpo_status (*linear_divergence)(dpo_job*, const dpo_linear_divergence_args*);
 } dpo_backend;
 
 typedef const dpo_backend* (*dpo_backend_open_fn)(const dpo_host* host);

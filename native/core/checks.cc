@@ -18,7 +18,19 @@ std::int64_t first_index(const dpo_tensor& tensor, Predicate bad) {
 
 std::int64_t first_nonfinite(const dpo_tensor& tensor) {
   const auto bad = [](auto value) { return !std::isfinite(value); };
-  return tensor.dtype == DPO_F64 ? first_index<double>(tensor, bad) : first_index<float>(tensor, bad);
+  // The exponent of NaN and the infinities has all bits set.
+  const auto bad_f16 = [](std::uint16_t bits) { return (bits & 0x7c00) == 0x7c00; };
+  const auto bad_bf16 = [](std::uint16_t bits) { return (bits & 0x7f80) == 0x7f80; };
+  switch (tensor.dtype) {
+    case DPO_F64:
+      return first_index<double>(tensor, bad);
+    case DPO_F16:
+      return first_index<std::uint16_t>(tensor, bad_f16);
+    case DPO_BF16:
+      return first_index<std::uint16_t>(tensor, bad_bf16);
+    default:
+      return first_index<float>(tensor, bad);
+  }
 }
 
 }  // namespace

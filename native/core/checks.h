@@ -77,7 +77,7 @@ class Checks {
     return *this;
   }
 
-  /// Every element of an f32 or f64 tensor is finite.
+  /// Every element of a floating-point tensor is finite.
   Checks& finite_contents(const char* name, const dpo_tensor& tensor);
   /// Every element is a row of the vocabulary or DPO_IGNORED_TARGET.
   Checks& target_contents(const dpo_tensor& targets, std::int64_t vocabulary);

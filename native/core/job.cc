@@ -33,10 +33,12 @@ dpo_status begin_writes(dpo_job* job) {
   return DPO_OK;
 }
 
+std::int32_t discards_results(const dpo_job* job) { return job->writes_to_caller ? 0 : 1; }
+
 }  // namespace
 
 const dpo_host& host_services() {
-  static const dpo_host host{DPO_ABI_VERSION, parallel_for, allocate, begin_writes, fail};
+  static const dpo_host host{DPO_ABI_VERSION, parallel_for, allocate, begin_writes, discards_results, fail};
   return host;
 }
 

@@ -5,12 +5,24 @@
 
 namespace dpo {
 
-/// hidden [N, D], weight [V, D], bias [V] of one dtype, targets [N], logit options, memory limit.
+/// What messages call the parts of a head.
+struct LinearHeadNames {
+  const char* hidden = "hidden";
+  const char* weight = "weight";
+  const char* bias = "bias";
+};
+
+/// hidden [N, D], weight [V, D], bias [V] of one dtype.
+inline void check_linear_head(Checks& checks, const dpo_linear_head& head, const LinearHeadNames& names = {}) {
+  checks.shape(names.hidden, head.hidden, {-1, -1}).floating(names.hidden, head.hidden);
+  checks.shape(names.weight, head.weight, {-1, head.hidden.shape[1]}).dtype(names.weight, head.weight, head.hidden.dtype);
+  checks.optional_shape(names.bias, head.bias, {head.weight.shape[0]}).dtype(names.bias, head.bias, head.hidden.dtype);
+}
+
+/// A head, targets [N], logit options, memory limit.
 inline void check_linear_head(Checks& checks, const dpo_linear_head& head, const dpo_tensor& targets,
                               const dpo_logit_options& options, std::int64_t memory_limit) {
-  checks.shape("hidden", head.hidden, {-1, -1}).floating("hidden", head.hidden);
-  checks.shape("weight", head.weight, {-1, head.hidden.shape[1]}).dtype("weight", head.weight, head.hidden.dtype);
-  checks.optional_shape("bias", head.bias, {head.weight.shape[0]}).dtype("bias", head.bias, head.hidden.dtype);
+  check_linear_head(checks, head);
   checks.shape("targets", targets, {head.hidden.shape[0]}).dtype("targets", targets, DPO_I32);
   checks.positive("temperature", options.temperature).non_negative("softcap", options.softcap);
   checks.positive("memoryLimit", static_cast<double>(memory_limit));

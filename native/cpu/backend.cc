@@ -44,6 +44,9 @@ constexpr dpo_backend kBackend{
     .linear_preference = linear_preference,
     .pair_kernel = pair_kernel,
     .pair_kernel_vjp = pair_kernel_vjp,
+    .divergence = divergence,
+    .density_ratios = density_ratios,
+    .linear_divergence = linear_divergence,
 };
 
 }  // namespace

@@ -1,8 +1,10 @@
-// Matrix products on one thread: C = A B or C += A B, packed and blocked for the caches. Callers run several at once on different parts of C.
+// Matrix products on one thread: C = A B or C += A B, packed and blocked for the caches. Callers run several at once on different
+// parts of C.
 //
-// Rule for bitwise equal results: every element of C is computed by one fixed chain, depth blocks of GemmTile<T>::depth in order, a sum from zero
-// inside each block, each block added to C. So C depends neither on how callers cut its rows and columns (at any place where the operands allow a
-// cut), nor on which operand was packed beforehand, nor on cutting the depth at multiples of GemmTile<T>::depth with Update::accumulate.
+// Rule for bitwise equal results: every element of C is computed by one fixed chain, depth blocks of GemmTile<T>::depth in order,
+// a sum from zero inside each block, each block added to C. So C depends neither on how callers cut its rows and columns (at any
+// place where the operands allow a cut), nor on which operand was packed beforehand, nor on cutting the depth at multiples of
+// GemmTile<T>::depth with Update::accumulate.
 //
 // Operands are packed into panels: GemmTile<T>::rows rows of A, or ::cols columns of B, contiguous for each depth index.
 #pragma once
@@ -28,7 +30,9 @@ struct MatrixView {
   std::int64_t col_stride;
 
   MatrixView transposed() const { return {data, col_stride, row_stride}; }
-  MatrixView at(std::int64_t row, std::int64_t col) const { return {data + row * row_stride + col * col_stride, row_stride, col_stride}; }
+  MatrixView at(std::int64_t row, std::int64_t col) const {
+    return {data + row * row_stride + col * col_stride, row_stride, col_stride};
+  }
 };
 
 /// Rows or columns begin <= i < end.
@@ -48,7 +52,8 @@ struct GemmTile {
   static constexpr int vectors = 3;
   static constexpr int rows = many_registers ? 8 : 4;
   static constexpr int cols = vectors * lanes<T>;
-  // One panel of B stays in a first-level cache of 48 KiB (36 KiB with AVX-512, 18 KiB with AVX2), with room for the panels of A that pass by.
+  // One panel of B stays in a first-level cache of 48 KiB (36 KiB with AVX-512, 18 KiB with AVX2), with room for the panels of A
+  // that pass by.
   static constexpr std::int64_t depth = 192;
   // One block of A and one of B together take less than half of a 2 MiB second-level cache.
   static constexpr std::int64_t block_rows = 256;
@@ -57,9 +62,12 @@ struct GemmTile {
 
 namespace detail {
 
-constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
-// One step of a transpose: swaps the off-diagonal blocks of every 2 x 2 arrangement of Block x Block blocks in rows `low` and `low + Block`.
+// One step of a transpose: swaps the off-diagonal blocks of every 2 x 2 arrangement of Block x Block blocks in rows `low` and
+// `low + Block`.
 template <int Block, class V, std::size_t... I>
 [[gnu::always_inline]] inline void swap_blocks(V& low, V& high, std::index_sequence<I...>) {
   constexpr int N = pack_size<V>;
@@ -84,8 +92,8 @@ template <int Block, class V, std::size_t N>
 
 inline constexpr int kCacheLine = 64;
 
-// How many depth indices ahead of its loads packing prefetches contiguous panels. (Transposing packs reads along the depth, which the hardware
-// prefetches better alone.)
+// How many depth indices ahead of its loads packing prefetches contiguous panels. (Transposing packs reads along the depth, which
+// the hardware prefetches better alone.)
 inline constexpr int kPrefetchRows = 8;
 
 // Packs a whole panel whose Width neighbours are contiguous.
@@ -220,9 +228,11 @@ constexpr auto micro_kernels(std::index_sequence<I...>) {
 
 // One block of packed A times one block of packed B.
 template <class T>
-inline void multiply_block(const T* a, const T* b, std::int64_t rows, std::int64_t cols, std::int64_t depth, T* c, std::int64_t stride, Update update) {
+inline void multiply_block(const T* a, const T* b, std::int64_t rows, std::int64_t cols, std::int64_t depth, T* c,
+                           std::int64_t stride, Update update) {
   using Tile = GemmTile<T>;
-  static constexpr auto kernels = micro_kernels<T>(std::make_index_sequence<static_cast<std::size_t>(Tile::rows * Tile::vectors)>{});
+  static constexpr auto kernels =
+      micro_kernels<T>(std::make_index_sequence<static_cast<std::size_t>(Tile::rows * Tile::vectors)>{});
   for (std::int64_t j = 0; j < cols; j += Tile::cols) {
     const int n = static_cast<int>(std::min<std::int64_t>(Tile::cols, cols - j));
     const int vectors = (n + lanes<T> - 1) / lanes<T>;
@@ -244,7 +254,9 @@ class Packed {
   }
 
   /// How many T the buffer needs.
-  static std::size_t size(std::int64_t extent, std::int64_t depth) { return static_cast<std::size_t>(round_up(extent, Width) * depth); }
+  static std::size_t size(std::int64_t extent, std::int64_t depth) {
+    return static_cast<std::size_t>(round_up(extent, Width) * depth);
+  }
 
   std::int64_t extent() const { return extent_; }
   std::int64_t depth() const { return depth_; }
@@ -272,13 +284,15 @@ class Packed {
 
 }  // namespace detail
 
-/// The left operand, packed once and used for several products, by several threads. The buffer (64-byte aligned) stays the caller's.
+/// The left operand, packed once and used for several products, by several threads. The buffer (64-byte aligned) stays the
+/// caller's.
 template <class T>
 class PackedLhs : public detail::Packed<T, GemmTile<T>::rows> {
  public:
   using detail::Packed<T, GemmTile<T>::rows>::Packed;
 
-  /// Packs `rows` of a (rows.begin a multiple of GemmTile<T>::rows, rows.end too unless it is the last row), so that threads can share the work.
+  /// Packs `rows` of a (rows.begin a multiple of GemmTile<T>::rows, rows.end too unless it is the last row), so that threads can
+  /// share the work.
   template <Storage S>
   void pack(MatrixView<S> a, Range rows) {
     this->pack_part(a.data, a.row_stride, a.col_stride, rows);
@@ -307,7 +321,8 @@ class PackedRhs : public detail::Packed<T, GemmTile<T>::cols> {
 
 /// How many T of workspace gemm() needs at most (64-byte aligned), whatever the shapes.
 template <class T>
-inline constexpr std::size_t gemm_workspace = static_cast<std::size_t>((GemmTile<T>::block_rows + GemmTile<T>::block_cols) * GemmTile<T>::depth);
+inline constexpr std::size_t gemm_workspace = static_cast<std::size_t>((GemmTile<T>::block_rows + GemmTile<T>::block_cols) *
+                                                                       GemmTile<T>::depth);
 
 namespace detail {
 
@@ -324,11 +339,13 @@ class PackedOperand {
   std::int64_t begin_;
 };
 
-// An operand whose blocks are packed when they are needed. `across` steps through rows of A or columns of B, `along` through the depth.
+// An operand whose blocks are packed when they are needed. `across` steps through rows of A or columns of B, `along` through the
+// depth.
 template <class T, int Width, Storage S>
 class ViewOperand {
  public:
-  ViewOperand(const S* data, std::int64_t across, std::int64_t along, T* buffer) : data_(data), across_(across), along_(along), buffer_(buffer) {}
+  ViewOperand(const S* data, std::int64_t across, std::int64_t along, T* buffer)
+      : data_(data), across_(across), along_(along), buffer_(buffer) {}
 
   const T* block(Range part, Range depth) const {
     pack_panels<Width>(data_ + part.begin * across_ + depth.begin * along_, across_, along_, part.size(), depth.size(), buffer_);
@@ -345,7 +362,8 @@ class ViewOperand {
 inline Range block_range(std::int64_t begin, std::int64_t size, std::int64_t end) { return {begin, std::min(begin + size, end)}; }
 
 template <class T, class Lhs, class Rhs>
-inline void gemm_blocks(const Lhs& lhs, const Rhs& rhs, std::int64_t m, std::int64_t n, std::int64_t depth, T* c, std::int64_t stride, Update update) {
+inline void gemm_blocks(const Lhs& lhs, const Rhs& rhs, std::int64_t m, std::int64_t n, std::int64_t depth, T* c,
+                        std::int64_t stride, Update update) {
   using Tile = GemmTile<T>;
   if (depth == 0 && update == Update::overwrite) {
     for (std::int64_t i = 0; i < m; ++i) {
@@ -359,7 +377,8 @@ inline void gemm_blocks(const Lhs& lhs, const Rhs& rhs, std::int64_t m, std::int
       const T* b = rhs.block(cols, part);
       for (std::int64_t i = 0; i < m; i += Tile::block_rows) {
         const Range rows = block_range(i, Tile::block_rows, m);
-        multiply_block(lhs.block(rows, part), b, rows.size(), cols.size(), part.size(), c + i * stride + j, stride, k == 0 ? update : Update::accumulate);
+        multiply_block(lhs.block(rows, part), b, rows.size(), cols.size(), part.size(), c + i * stride + j, stride,
+                       k == 0 ? update : Update::accumulate);
       }
     }
   }
@@ -386,31 +405,37 @@ inline auto rhs_operand(MatrixView<S> b, T* buffer) {
 template <class T>
 void gemm(const PackedLhs<T>& a, Range rows, const PackedRhs<T>& b, Range cols, T* c, std::int64_t stride, Update update) {
   assert(a.depth() == b.depth());
-  detail::gemm_blocks(detail::PackedLhsOperand<T>(a, rows), detail::PackedRhsOperand<T>(b, cols), rows.size(), cols.size(), a.depth(), c, stride, update);
+  detail::gemm_blocks(detail::PackedLhsOperand<T>(a, rows), detail::PackedRhsOperand<T>(b, cols), rows.size(), cols.size(),
+                      a.depth(), c, stride, update);
 }
 
 /// The same with B [a.depth() x n] packed block by block into `workspace`: gemm_workspace<T> elements.
 template <class T, Storage S>
-void gemm(const PackedLhs<T>& a, Range rows, MatrixView<S> b, std::int64_t n, T* c, std::int64_t stride, Update update, std::span<T> workspace) {
+void gemm(const PackedLhs<T>& a, Range rows, MatrixView<S> b, std::int64_t n, T* c, std::int64_t stride, Update update,
+          std::span<T> workspace) {
   assert(workspace.size() >= gemm_workspace<T>);
-  detail::gemm_blocks(detail::PackedLhsOperand<T>(a, rows), detail::rhs_operand(b, workspace.data()), rows.size(), n, a.depth(), c, stride, update);
+  detail::gemm_blocks(detail::PackedLhsOperand<T>(a, rows), detail::rhs_operand(b, workspace.data()), rows.size(), n, a.depth(),
+                      c, stride, update);
 }
 
 /// The same with A [m x b.depth()] packed block by block.
 template <class T, Storage S>
-void gemm(MatrixView<S> a, std::int64_t m, const PackedRhs<T>& b, Range cols, T* c, std::int64_t stride, Update update, std::span<T> workspace) {
+void gemm(MatrixView<S> a, std::int64_t m, const PackedRhs<T>& b, Range cols, T* c, std::int64_t stride, Update update,
+          std::span<T> workspace) {
   assert(workspace.size() >= gemm_workspace<T>);
-  detail::gemm_blocks(detail::lhs_operand(a, workspace.data()), detail::PackedRhsOperand<T>(b, cols), m, cols.size(), b.depth(), c, stride, update);
+  detail::gemm_blocks(detail::lhs_operand(a, workspace.data()), detail::PackedRhsOperand<T>(b, cols), m, cols.size(), b.depth(),
+                      c, stride, update);
 }
 
 /// C [m x n] = or += A [m x depth] B [depth x n], both packed block by block.
 template <class T, Storage A, Storage B>
-void gemm(MatrixView<A> a, MatrixView<B> b, std::int64_t m, std::int64_t n, std::int64_t depth, T* c, std::int64_t stride, Update update,
-          std::span<T> workspace) {
+void gemm(MatrixView<A> a, MatrixView<B> b, std::int64_t m, std::int64_t n, std::int64_t depth, T* c, std::int64_t stride,
+          Update update, std::span<T> workspace) {
   static_assert(std::same_as<compute_t<A>, T> && std::same_as<compute_t<B>, T>);
   assert(workspace.size() >= gemm_workspace<T>);
   T* const lhs_buffer = workspace.data() + GemmTile<T>::block_cols * GemmTile<T>::depth;
-  detail::gemm_blocks(detail::lhs_operand(a, lhs_buffer), detail::rhs_operand(b, workspace.data()), m, n, depth, c, stride, update);
+  detail::gemm_blocks(detail::lhs_operand(a, lhs_buffer), detail::rhs_operand(b, workspace.data()), m, n, depth, c, stride,
+                      update);
 }
 
 }  // namespace dpo::cpu

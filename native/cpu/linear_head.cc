@@ -35,7 +35,7 @@ std::int64_t first_nonfinite(const S* values, std::int64_t count) {
 
 /// max |x| of the tensor, or the failure of the call.
 template <class S>
-dpo_status scan(dpo_job* job, const char* name, const dpo_tensor& tensor, double& largest) {
+dpo_status scan(dpo_job* job, const char* prefix, const char* name, const dpo_tensor& tensor, double& largest) {
   largest = 0;
   if (!present(tensor)) return DPO_OK;
   const std::int64_t count = element_count(tensor), chunks = blocks_of(count, kElementsPerChunk);
@@ -50,7 +50,7 @@ dpo_status scan(dpo_job* job, const char* name, const dpo_tensor& tensor, double
     if (!std::isfinite(partial[chunk])) {
       const std::int64_t begin = chunk * kElementsPerChunk;
       const std::int64_t index = begin + first_nonfinite(data<S>(tensor) + begin, count - begin);
-      return fail(job, DPO_ERR_NONFINITE, index, "%s: element %lld is not finite", name, static_cast<long long>(index));
+      return fail(job, DPO_ERR_NONFINITE, index, "%s%s: element %lld is not finite", prefix, name, static_cast<long long>(index));
     }
     largest = std::max(largest, partial[chunk]);
   }
@@ -63,16 +63,17 @@ void clear(const dpo_tensor& tensor) {
 
 }  // namespace
 
-dpo_status check_head_contents(dpo_job* job, const dpo_linear_head& head) {
+dpo_status check_head_contents(dpo_job* job, const dpo_linear_head& head, const char* prefix, double* bound) {
   return dispatch_storage(head.hidden.dtype, [&]<class S>() {
     double hidden = 0, weight = 0, bias = 0;
-    if (const dpo_status status = scan<S>(job, "hidden", head.hidden, hidden); status != DPO_OK) return status;
-    if (const dpo_status status = scan<S>(job, "weight", head.weight, weight); status != DPO_OK) return status;
-    if (const dpo_status status = scan<S>(job, "bias", head.bias, bias); status != DPO_OK) return status;
-    const double bound = hidden * weight * static_cast<double>(head.hidden.shape[1]) + bias;
-    if (bound < static_cast<double>(std::numeric_limits<compute_t<S>>::max())) return DPO_OK;
-    return fail(job, DPO_ERR_NONFINITE, -1, "hidden, weight: elements of up to %g and %g may make logits that overflow", hidden,
-                weight);
+    if (const dpo_status status = scan<S>(job, prefix, "hidden", head.hidden, hidden); status != DPO_OK) return status;
+    if (const dpo_status status = scan<S>(job, prefix, "weight", head.weight, weight); status != DPO_OK) return status;
+    if (const dpo_status status = scan<S>(job, prefix, "bias", head.bias, bias); status != DPO_OK) return status;
+    const double largest = hidden * weight * static_cast<double>(head.hidden.shape[1]) + bias;
+    if (bound) *bound = largest;
+    if (largest < static_cast<double>(std::numeric_limits<compute_t<S>>::max())) return DPO_OK;
+    return fail(job, DPO_ERR_NONFINITE, -1, "%shidden, %sweight: elements of up to %g and %g may make logits that overflow",
+                prefix, prefix, hidden, weight);
   });
 }
 
@@ -83,6 +84,7 @@ void clear_gradients(const dpo_linear_head_gradients& grads) {
 }
 
 void clear_ignored_rows(const dpo_tensor& targets, const dpo_tensor& grad_hidden) {
+  if (!present(targets)) return;
   const std::size_t row_bytes = static_cast<std::size_t>(grad_hidden.shape[1]) * dtype_size(grad_hidden.dtype);
   for (std::int64_t row = 0; row < targets.shape[0]; ++row) {
     if (data<std::int32_t>(targets)[row] != DPO_IGNORED_TARGET) continue;

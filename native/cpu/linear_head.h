@@ -188,25 +188,40 @@ class HeadBlock {
   Scratch<T> workspace_;
 };
 
-/// Numbers of the rows with a target, in order.
-inline std::span<const std::int64_t> counted_rows(dpo_job* job, const dpo_tensor& targets) {
-  const std::int32_t* target = data<std::int32_t>(targets);
-  auto* rows = allocate<std::int64_t>(job, targets.shape[0]);
+/// Numbers of the rows that are not ignored, in order.
+template <class Ignored>
+std::span<const std::int64_t> rows_except(dpo_job* job, std::int64_t row_count, const Ignored& ignored) {
+  auto* rows = allocate<std::int64_t>(job, row_count);
   if (!rows) return {};
   std::int64_t count = 0;
-  for (std::int64_t row = 0; row < targets.shape[0]; ++row) {
-    if (target[row] != DPO_IGNORED_TARGET) rows[count++] = row;
+  for (std::int64_t row = 0; row < row_count; ++row) {
+    if (!ignored(row)) rows[count++] = row;
   }
   return {rows, static_cast<std::size_t>(count)};
 }
 
+/// Numbers of the rows with a target, in order.
+inline std::span<const std::int64_t> counted_rows(dpo_job* job, const dpo_tensor& targets) {
+  const std::int32_t* target = data<std::int32_t>(targets);
+  return rows_except(job, targets.shape[0], [&](std::int64_t row) { return target[row] == DPO_IGNORED_TARGET; });
+}
+
+/// The largest block of rows, by halving down to `least`, whose `bytes(rows)` stay within the limit.
+template <class Bytes>
+std::int64_t rows_within(std::int64_t rows, std::int64_t most, std::int64_t least, std::int64_t limit, const Bytes& bytes) {
+  std::int64_t capacity = std::min(rows, most);
+  while (capacity > least && bytes(capacity) > limit) capacity /= 2;
+  return capacity;
+}
+
 /// Fails when hidden, weight or bias holds a number that is not finite, or numbers so large that logits could overflow.
-dpo_status check_head_contents(dpo_job* job, const dpo_linear_head& head);
+/// `prefix` goes before their names in messages; no logit is larger than `bound`, if it is wanted.
+dpo_status check_head_contents(dpo_job* job, const dpo_linear_head& head, const char* prefix = "", double* bound = nullptr);
 
 /// Sets the whole gradient to zero: what it is when no row has a target.
 void clear_gradients(const dpo_linear_head_gradients& grads);
 
-/// Sets the gradient of the rows without a target to zero.
+/// Sets the gradient of the rows without a target to zero. Without targets all rows count.
 void clear_ignored_rows(const dpo_tensor& targets, const dpo_tensor& grad_hidden);
 
 }  // namespace dpo::cpu

@@ -13,14 +13,6 @@ constexpr std::int64_t kValueRows = 512;      // rows at a time: enough that rea
 constexpr std::int64_t kGradientRows = 1024;  // likewise, and that adding to the gradient of the weights does too
 constexpr std::int64_t kLeastRows = 16;
 
-/// The largest block of rows, by halving, whose `bytes(rows)` stay within the limit.
-template <class Bytes>
-std::int64_t rows_within(std::int64_t rows, std::int64_t most, std::int64_t limit, const Bytes& bytes) {
-  std::int64_t capacity = std::min(rows, most);
-  while (capacity > kLeastRows && bytes(capacity) > limit) capacity /= 2;
-  return capacity;
-}
-
 template <Detail detail, class S>
 dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
   using T = compute_t<S>;
@@ -32,7 +24,7 @@ dpo_status forward(dpo_job* job, const dpo_linear_token_log_probs_args& args) {
   if (!values.allocate(job, args.targets.shape[0])) return out_of_memory(job);
 
   HeadBlock<S> block(job, args.head);
-  const std::int64_t capacity = rows_within(count, kValueRows, args.memory_limit, [&](std::int64_t r) {
+  const std::int64_t capacity = rows_within(count, kValueRows, kLeastRows, args.memory_limit, [&](std::int64_t r) {
     return HeadBlock<S>::value_bytes(r, block.depth()) + SoftmaxParts<T>::bytes(r, block.vocabulary_blocks());
   });
   SoftmaxParts<T> parts;
@@ -76,7 +68,7 @@ dpo_status pull_back(dpo_job* job, const dpo_linear_token_log_probs_vjp_args& ar
 
   HeadBlock<S> block(job, args.head);
   const std::int64_t limit = args.memory_limit;
-  const std::int64_t capacity = rows_within(count, kGradientRows, limit / 2,
+  const std::int64_t capacity = rows_within(count, kGradientRows, kLeastRows, limit / 2,
                                             [&](std::int64_t r) { return HeadBlock<S>::gradient_bytes(r, block.depth()); });
   const std::int64_t row_bytes = std::max<std::int64_t>(1, capacity) * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t room = (limit - HeadBlock<S>::gradient_bytes(capacity, block.depth())) / row_bytes / kVocabularyBlock;

@@ -62,6 +62,11 @@ struct CappedLogits {
     const Vec<T> t = capped / cap;
     return (T(1) - t * t) * scale;
   }
+  /// capped(x) − capped(y) without the rounding of either: tanh a − tanh b = tanh(a − b)·(1 − tanh a·tanh b).
+  Vec<T> capped_difference(Vec<T> x, Vec<T> y, Vec<T> capped_x, Vec<T> capped_y) const {
+    const Vec<T> apart = x == y ? Vec<T>{} : x - y;
+    return cap * tanh<T>(apart / cap) * (T(1) - (capped_x / cap) * (capped_y / cap));
+  }
 };
 
 /// Calls f(map) with the cheapest map that does what the options ask for.

@@ -69,7 +69,13 @@ class CappedBlock {
     }
   }
 
-  /// The same with the raw logits, and `fill` past the end.
+  /// The vector from element i on, a multiple of the vector's size.
+  [[gnu::always_inline]] Vec<T> at(std::int64_t i) const {
+    if constexpr (Map::caps) return load(capped_ + i);
+    return i < whole_ ? load(row_ + i) : load_partial(row_ + whole_, rest_, kNothing);
+  }
+
+  /// for_each with the raw logits, and `fill` past the end.
   template <class Visit>
   [[gnu::always_inline]] void for_each_logit(T fill, const Visit& visit) const {
     walk(whole_, [&](std::int64_t i, auto way) { visit(i, load(row_ + i), way); });
@@ -216,38 +222,58 @@ class Softmax {
 /// How pull-backs write: into the caches, or around them when the result is far larger than those.
 enum class Write { cached, streamed };
 
-/// dz = −g·softmax(z')·dz'/dz for every element of a row, or of a part of it; for the target see target_vjp.
-template <Write write, class S, class Map>
-void softmax_row_vjp(const S* row, std::int64_t count, const Map& map, double log_sum_exp, double upstream, S* grad) {
+/// A full vector's count of elements, as opposed to one that is only known when the end of a row is reached.
+template <class T>
+using AllLanes = std::integral_constant<int, lanes<T>>;
+
+template <Storage S>
+[[gnu::always_inline]] inline Vec<compute_t<S>> load_lanes(const S* from, AllLanes<compute_t<S>>) {
+  return load(from);
+}
+template <Storage S>
+[[gnu::always_inline]] inline Vec<compute_t<S>> load_lanes(const S* from, int n) {
+  return load_partial(from, n, compute_t<S>(0));
+}
+
+/// to[0, count) = make(i, n), n elements at a time; n is AllLanes but for the ends of the row.
+template <Write write, class S, class Make>
+void write_row(S* to, std::int64_t count, const Make& make) {
   using T = compute_t<S>;
   constexpr std::int64_t kStep = lanes<T>;
-  const Softmax<T, Map> softmax(map, log_sum_exp);
-  const T scale = static_cast<T>(-upstream);
-  const auto gradient = [&](Vec<T> z) {
-    const Vec<T> capped = map.capped(z);
-    return softmax(capped) * map.slope(capped) * scale;
-  };
   const auto partial = [&](std::int64_t i, std::int64_t n) {
-    store_partial(grad + i, static_cast<int>(n), gradient(load_partial(row + i, static_cast<int>(n), T(0))));
+    store_partial(to + i, static_cast<int>(n), make(i, static_cast<int>(n)));
   };
   std::int64_t i = 0;
   if constexpr (write == Write::streamed) {
     constexpr std::uintptr_t kAlign = kStep * sizeof(S);
-    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(grad) % kAlign / sizeof(S));
+    const auto misaligned = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(to) % kAlign / sizeof(S));
     if (misaligned != 0) {
       i = std::min(count, kStep - misaligned);
       partial(0, i);
     }
   }
   for (; i + kStep <= count; i += kStep) {
-    __builtin_prefetch(row + i + kLookAhead / sizeof(S));
     if constexpr (write == Write::streamed) {
-      stream(grad + i, gradient(load(row + i)));
+      stream(to + i, make(i, AllLanes<T>{}));
     } else {
-      store(grad + i, gradient(load(row + i)));
+      store(to + i, make(i, AllLanes<T>{}));
     }
   }
   if (i < count) partial(i, count - i);
+}
+
+/// dz = −g·softmax(z')·dz'/dz for every element of a row, or of a part of it; for the target see target_vjp.
+template <Write write, class S, class Map>
+void softmax_row_vjp(const S* row, std::int64_t count, const Map& map, double log_sum_exp, double upstream, S* grad) {
+  using T = compute_t<S>;
+  const Softmax<T, Map> softmax(map, log_sum_exp);
+  const T scale = static_cast<T>(-upstream);
+  write_row<write>(
+      grad, count, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+        __builtin_prefetch(row + i + kLookAhead / sizeof(S));
+        const Vec<T> capped = map.capped(load_lanes(row + i, n));
+        return softmax(capped) * map.slope(capped) * scale;
+      });
 }
 
 /// dz = g·(1 − softmax(z'))·dz'/dz at the target. By expm1, since softmax(z') may be next to 1.

@@ -36,8 +36,8 @@ struct ComputeType<double> {
   using type = double;
 };
 
-// The conversions below are written once for scalars (U = uint32_t, F = float) and for vectors of them: a comparison followed by ?: means
-// "if" for the one and a lane-wise choice for the other.
+// The conversions below are written once for scalars (U = uint32_t, F = float) and for vectors of them: a comparison followed by
+// ?: means "if" for the one and a lane-wise choice for the other.
 
 template <class F, class U>
 inline F float_from_bf16_bits(U half) {
@@ -90,7 +90,9 @@ template <class S>
 using compute_t = typename detail::ComputeType<S>::type;
 
 template <class S>
-concept Storage = requires { typename detail::ComputeType<S>::type; };
+concept Storage = requires {
+  typename detail::ComputeType<S>::type;
+};
 
 /// The value of one stored element.
 template <Storage S>

@@ -3,41 +3,15 @@
 #include <atomic>
 
 #include "native/cpu/logit_map.h"
+#include "native/cpu/nonfinite_logit.h"
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
+#include "native/cpu/row_chunks.h"
 #include "native/cpu/row_values.h"
 #include "native/cpu/softmax_row.h"
 
 namespace dpo::cpu {
 namespace {
-
-constexpr std::int64_t kElementsPerChunk = 32768;             // enough work to outweigh waking a thread
-constexpr std::int64_t kStreamBytes = std::int64_t{4} << 20;  // results larger than this go around the caches
-
-/// Rows cut into chunks by their width alone.
-struct RowChunks {
-  std::int64_t rows, rows_per_chunk;
-
-  RowChunks(std::int64_t row_count, std::int64_t width)
-      : rows(row_count), rows_per_chunk(std::max<std::int64_t>(1, kElementsPerChunk / width)) {}
-  std::int64_t count() const { return (rows + rows_per_chunk - 1) / rows_per_chunk; }
-
-  template <class Body>
-  void for_each(std::int64_t chunk, const Body& body) const {
-    const std::int64_t end = std::min(rows, (chunk + 1) * rows_per_chunk);
-    for (std::int64_t row = chunk * rows_per_chunk; row < end; ++row) body(row);
-  }
-};
-
-template <class S>
-dpo_status nonfinite_logit(dpo_job* job, const dpo_tensor& logits, std::int64_t row) {
-  const std::int64_t vocabulary = logits.shape[1];
-  const std::int64_t bad = first_bad_logit(data<S>(logits) + row * vocabulary, vocabulary);
-  const std::int64_t index = row * vocabulary + std::max<std::int64_t>(bad, 0);
-  if (bad < 0)
-    return fail(job, DPO_ERR_NONFINITE, index, "logits: every element of row %lld is -inf", static_cast<long long>(row));
-  return fail(job, DPO_ERR_NONFINITE, index, "logits: element %lld is NaN or +inf", static_cast<long long>(index));
-}
 
 template <Detail detail, class S>
 dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
@@ -59,7 +33,7 @@ dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
   });
   if (status != DPO_OK) return status;
   for (std::int64_t row = 0; row < rows; ++row) {
-    if (!std::isfinite(values.log_sum_exp[row])) return nonfinite_logit<S>(job, args.logits, row);
+    if (!std::isfinite(values.log_sum_exp[row])) return nonfinite_logit<S>(job, "logits", args.logits, row);
   }
   if (const dpo_status begun = host->begin_writes(job); begun != DPO_OK) return begun;
   values.write(args);
@@ -82,7 +56,7 @@ dpo_status check_logits(dpo_job* job, const dpo_tensor& logits, const dpo_tensor
     });
   });
   if (status != DPO_OK) return status;
-  return first_bad_row < rows ? nonfinite_logit<S>(job, logits, first_bad_row) : DPO_OK;
+  return first_bad_row < rows ? nonfinite_logit<S>(job, "logits", logits, first_bad_row) : DPO_OK;
 }
 
 template <Write write, class S, class Map>

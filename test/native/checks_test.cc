@@ -102,6 +102,19 @@ TEST(Checks, FiniteContents) {
   expect(Checks().finite_contents("x", holding(wide, DPO_F64)), DPO_ERR_NONFINITE, "x: element 1 is not finite", 1);
 }
 
+TEST(Checks, FiniteContentsOf16Bits) {
+  std::vector<std::uint16_t> half{0x7bff, 0xfbff, 0x0001}, brain{0x7f7f, 0xff7f, 0x8000};  // the largest of each, and near 0
+  expect_ok(Checks().finite_contents("x", holding(half, DPO_F16)).finite_contents("x", holding(brain, DPO_BF16)));
+  for (const std::uint16_t bad : {0x7c00, 0xfc00, 0x7e00}) {
+    half[2] = bad;
+    expect(Checks().finite_contents("x", holding(half, DPO_F16)), DPO_ERR_NONFINITE, "x: element 2 is not finite", 2);
+  }
+  for (const std::uint16_t bad : {0x7f80, 0xff80, 0x7fc0}) {
+    brain[1] = bad;
+    expect(Checks().finite_contents("x", holding(brain, DPO_BF16)), DPO_ERR_NONFINITE, "x: element 1 is not finite", 1);
+  }
+}
+
 TEST(Checks, TargetContents) {
   std::vector<std::int32_t> targets{0, 9, DPO_IGNORED_TARGET};
   expect_ok(Checks().target_contents(holding(targets, DPO_I32), 10));

@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -30,6 +32,87 @@ long double ulps(T value, long double exact) {
 template <class T>
 T lane(Vec<T> v, int i) {
   return v[i];
+}
+
+// n numbers in equal steps from low to high, both included.
+template <class T>
+std::vector<T> steps(T low, T high, int n) {
+  std::vector<T> values;
+  for (int i = 0; i < n; ++i) {
+    values.push_back(low + (high - low) * (static_cast<T>(i) / static_cast<T>(n - 1)));
+  }
+  return values;
+}
+
+// n random numbers 2^a, where a is spread evenly up to the given exponent from the one of the smallest denormal.
+template <class T>
+std::vector<T> magnitudes(T highest_exponent, int n) {
+  std::mt19937 random(11);
+  std::uniform_real_distribution<T> exponent(std::numeric_limits<T>::min_exponent - std::numeric_limits<T>::digits,
+                                             highest_exponent);
+  std::vector<T> values;
+  for (int i = 0; i < n; ++i) {
+    values.push_back(std::exp2(exponent(random)));
+  }
+  return values;
+}
+
+template <class T>
+std::vector<T> negated(std::vector<T> values) {
+  for (T& value : values) {
+    value = -value;
+  }
+  return values;
+}
+
+// The largest error of function over the numbers of all samples, in ulps of the exact results; infinite where a result is NaN.
+template <class T, class F, class R>
+long double worst_ulps(const std::vector<std::vector<T>>& samples, F function, R reference) {
+  long double worst = 0;
+  for (const std::vector<T>& sample : samples) {
+    for (std::size_t i = 0; i < sample.size(); i += static_cast<std::size_t>(lanes<T>)) {
+      const int n = static_cast<int>(std::min(sample.size() - i, static_cast<std::size_t>(lanes<T>)));
+      const Vec<T> x = load_partial(sample.data() + i, n, T{0});
+      const Vec<T> y = function(x);
+      for (int j = 0; j < n; ++j) {
+        const long double error = ulps(lane<T>(y, j), reference(static_cast<long double>(lane<T>(x, j))));
+        worst = std::isnan(error) ? kInf<long double> : std::max(worst, error);
+      }
+    }
+  }
+  return worst;
+}
+
+// What function gives for value in any one lane, whichever lane it is; the other lanes hold 0 and must give at_zero.
+template <class T, class F>
+T in_every_lane(F function, T value, T at_zero) {
+  T result = 0;
+  for (int at = 0; at < lanes<T>; ++at) {
+    Vec<T> x{};
+    x[at] = value;
+    const Vec<T> y = function(x);
+    for (int i = 0; i < lanes<T>; ++i) {
+      if (i != at) {
+        EXPECT_EQ(lane<T>(y, i), at_zero) << value;
+      }
+    }
+    if (at > 0 && !std::isnan(result)) {
+      EXPECT_EQ(lane<T>(y, at), result) << value;
+    }
+    result = lane<T>(y, at);
+  }
+  return result;
+}
+
+// NaNs of both signs, and with payloads that tricks with the exponent get wrong.
+template <class T>
+std::vector<T> nans() {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  std::vector<T> values{kNan<T>, -kNan<T>};
+  for (const Bits payload : {Bits{1}, Bits{0x1f}, Bits{0xff}, Bits{0x7ff}, Bits{0xfff}}) {
+    values.push_back(std::bit_cast<T>(std::bit_cast<Bits>(kInf<T>) | payload));
+  }
+  return values;
 }
 
 template <class T>
@@ -155,6 +238,166 @@ TYPED_TEST(SimdTest, LogOfSpecialValues) {
   EXPECT_TRUE(std::isnan(of(kNan<T>)));
   constexpr T denormal = std::numeric_limits<T>::denorm_min();
   EXPECT_LE(ulps(of(denormal), std::log(static_cast<long double>(denormal))), 1.1L);
+}
+
+TYPED_TEST(SimdTest, Expm1IsWithinItsBound) {
+  using T = TypeParam;
+  const auto worst = [](const std::vector<std::vector<T>>& samples) {
+    return worst_ulps<T>(
+        samples, [](Vec<T> x) { return expm1(x); }, [](long double x) { return std::expm1(x); });
+  };
+  const T high = std::nextafter(std::log(std::numeric_limits<T>::max()), T{0});
+  const long double negative =
+      worst({steps(T(-60), T(0), 100000), steps(T(-2), T(0), 100000), negated(magnitudes(T(10), 50000))});
+  const long double positive = worst({steps(T(0), high, 100000), steps(T(0), T(2), 100000), magnitudes(T(6), 50000)});
+  this->RecordProperty("worst_negative_ulp_thousandths", static_cast<int>(negative * 1000));
+  this->RecordProperty("worst_positive_ulp_thousandths", static_cast<int>(positive * 1000));
+  EXPECT_LT(negative, 1.5L);
+  EXPECT_LT(positive, 2.75L);
+}
+
+TYPED_TEST(SimdTest, Expm1OfSpecialValues) {
+  using T = TypeParam;
+  const auto of = [](T x) { return in_every_lane([](Vec<T> v) { return expm1(v); }, x, T{0}); };
+  EXPECT_EQ(of(0), T{0});
+  EXPECT_EQ(of(-T{0}), T{0});
+  EXPECT_EQ(of(-kInf<T>), T{-1});
+  EXPECT_EQ(of(std::numeric_limits<T>::lowest()), T{-1});
+  EXPECT_EQ(of(T(-1e4)), T{-1});
+  EXPECT_EQ(of(kInf<T>), kInf<T>);
+  EXPECT_EQ(of(std::numeric_limits<T>::max()), kInf<T>);
+  EXPECT_EQ(of(T(1e4)), kInf<T>);
+  for (const T tiny :
+       {std::numeric_limits<T>::denorm_min(), std::numeric_limits<T>::min(), std::numeric_limits<T>::epsilon() / 8}) {
+    EXPECT_EQ(of(tiny), tiny);
+    EXPECT_EQ(of(-tiny), -tiny);
+  }
+  for (const T nan : nans<T>()) {
+    EXPECT_TRUE(std::isnan(of(nan)));
+  }
+}
+
+TYPED_TEST(SimdTest, Expm1TurnsToInfinityWhereTheResultDoes) {
+  using T = TypeParam;
+  T x = std::log(std::numeric_limits<T>::max());
+  for (int i = 0; i < 100; ++i) {
+    x = std::nextafter(x, T{0});
+  }
+  for (int i = 0; i < 200; ++i) {
+    const T exact = std::expm1(x);
+    const T value = lane<T>(expm1(broadcast(x)), 0);
+    if (std::isinf(exact)) {
+      EXPECT_EQ(value, exact) << x;
+    } else {
+      EXPECT_LE(ulps(value, static_cast<long double>(exact)), 1.6L) << x;
+    }
+    x = std::nextafter(x, kInf<T>);
+  }
+}
+
+TYPED_TEST(SimdTest, ExpPairIsWithinItsBounds) {
+  using T = TypeParam;
+  const auto worst_e = [](const std::vector<std::vector<T>>& samples) {
+    return worst_ulps<T>(
+        samples, [](Vec<T> x) { return exp_pair(x).e; }, [](long double x) { return std::exp(x); });
+  };
+  const auto worst_em1 = [](const std::vector<std::vector<T>>& samples) {
+    return worst_ulps<T>(
+        samples, [](Vec<T> x) { return exp_pair(x).em1; }, [](long double x) { return std::expm1(x); });
+  };
+  const T low = std::nextafter(std::log(std::numeric_limits<T>::min()), T{0});
+  const T high = sizeof(T) == 4 ? T(88) : T(709);
+  const std::vector<std::vector<T>> negative{steps(low, T(0), 100000), steps(T(-2), T(0), 100000),
+                                             negated(magnitudes(T(6), 50000))};
+  const std::vector<std::vector<T>> positive{steps(T(0), high, 100000), steps(T(0), T(2), 100000), magnitudes(T(6), 50000)};
+  const long double e = std::max(worst_e(negative), worst_e(positive));
+  const long double em1 = worst_em1(negative);
+  const long double positive_em1 = worst_em1(positive);
+  this->RecordProperty("worst_e_ulp_thousandths", static_cast<int>(e * 1000));
+  this->RecordProperty("worst_em1_ulp_thousandths", static_cast<int>(em1 * 1000));
+  this->RecordProperty("worst_positive_em1_ulp_thousandths", static_cast<int>(positive_em1 * 1000));
+  EXPECT_LT(e, 1.25L);
+  EXPECT_LT(em1, 1.5L);
+  EXPECT_LT(positive_em1, 2.75L);
+}
+
+TYPED_TEST(SimdTest, ExpPairOfSpecialValues) {
+  using T = TypeParam;
+  const auto e = [](T x) { return in_every_lane([](Vec<T> v) { return exp_pair(v).e; }, x, T{1}); };
+  const auto em1 = [](T x) { return in_every_lane([](Vec<T> v) { return exp_pair(v).em1; }, x, T{0}); };
+  const T tiny = std::log(std::numeric_limits<T>::min()) - 1;
+  for (const T x : {-kInf<T>, std::numeric_limits<T>::lowest(), T(-1e4), tiny}) {
+    EXPECT_EQ(e(x), T{0}) << x;
+    EXPECT_FALSE(std::signbit(e(x))) << x;
+    EXPECT_EQ(em1(x), T{-1}) << x;
+  }
+  for (const T x : {T{0}, -T{0}}) {
+    EXPECT_EQ(e(x), T{1});
+    EXPECT_EQ(em1(x), T{0});
+  }
+  for (const T x : {std::numeric_limits<T>::denorm_min(), std::numeric_limits<T>::min(), std::numeric_limits<T>::epsilon() / 8}) {
+    EXPECT_EQ(e(-x), T{1});
+    EXPECT_EQ(em1(-x), -x);
+  }
+  for (const T nan : nans<T>()) {
+    EXPECT_TRUE(std::isnan(e(nan)));
+    EXPECT_TRUE(std::isnan(em1(nan)));
+  }
+}
+
+TYPED_TEST(SimdTest, Log1pIsWithinItsBound) {
+  using T = TypeParam;
+  const T least = std::nextafter(T(-1), T(0));
+  std::vector<T> near_minus_one = magnitudes(T(0), 50000);
+  for (T& x : near_minus_one) {
+    x = std::max(x - 1, least);
+  }
+  const T highest_exponent = std::nextafter(static_cast<T>(std::numeric_limits<T>::max_exponent), T{0});
+  const long double worst = worst_ulps<T>(
+      {steps(least, T(1), 200000),
+       steps(T(0), T(10), 200000),
+       near_minus_one,
+       magnitudes(highest_exponent, 50000),
+       negated(magnitudes(T(-0.01), 50000)),
+       {std::numeric_limits<T>::max()}},
+      [](Vec<T> x) { return log1p(x); }, [](long double x) { return std::log1p(x); });
+  this->RecordProperty("worst_ulp_thousandths", static_cast<int>(worst * 1000));
+  EXPECT_LT(worst, 2.25L);
+}
+
+TYPED_TEST(SimdTest, Log1pOfSpecialValues) {
+  using T = TypeParam;
+  const auto of = [](T x) { return in_every_lane([](Vec<T> v) { return log1p(v); }, x, T{0}); };
+  EXPECT_EQ(of(0), T{0});
+  EXPECT_EQ(of(-T{0}), T{0});
+  EXPECT_EQ(of(-1), -kInf<T>);
+  EXPECT_EQ(of(kInf<T>), kInf<T>);
+  EXPECT_TRUE(std::isnan(of(std::nextafter(T(-1), T(-2)))));
+  EXPECT_TRUE(std::isnan(of(-2)));
+  EXPECT_TRUE(std::isnan(of(std::numeric_limits<T>::lowest())));
+  EXPECT_TRUE(std::isnan(of(-kInf<T>)));
+  for (const T tiny :
+       {std::numeric_limits<T>::denorm_min(), std::numeric_limits<T>::min(), std::numeric_limits<T>::epsilon() / 8}) {
+    EXPECT_EQ(of(tiny), tiny);
+    EXPECT_EQ(of(-tiny), -tiny);
+  }
+  for (const T nan : nans<T>()) {
+    EXPECT_TRUE(std::isnan(of(nan)));
+  }
+}
+
+TYPED_TEST(SimdTest, Log1pUnitIsWithinItsBound) {
+  using T = TypeParam;
+  const auto unit = [](Vec<T> x) { return log1p_unit(x); };
+  const long double worst =
+      worst_ulps<T>({steps(T(-0.5), T(1), 400000), magnitudes(T(0), 50000), negated(magnitudes(T(-1), 50000))}, unit,
+                    [](long double x) { return std::log1p(x); });
+  this->RecordProperty("worst_ulp_thousandths", static_cast<int>(worst * 1000));
+  EXPECT_LT(worst, 1.5L);
+  EXPECT_EQ(in_every_lane(unit, T{0}, T{0}), T{0});
+  for (const T nan : nans<T>()) {
+    EXPECT_TRUE(std::isnan(in_every_lane(unit, nan, T{0})));
+  }
 }
 
 TYPED_TEST(SimdTest, BroadcastKeepsEveryValue) {

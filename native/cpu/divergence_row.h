@@ -1,0 +1,61 @@
+// A divergence of one pair of rows, whatever its kind: what divergence and linear_divergence call for every row.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "native/core/divergence.h"
+#include "native/cpu/storage.h"
+
+namespace dpo::cpu {
+
+enum class RowState {
+  finite,
+  infinite,       // or more than the dtype of the values can hold
+  bad_policy,     // NaN, +inf, or nothing but −inf
+  bad_reference,  // likewise
+  not_converged,
+};
+
+struct RowOutcome {
+  RowState state;
+  double value;
+};
+
+/// to += is not meant: the gradient upstream·dD/dx + target_upstream·d ln p[target]/dx is written.
+template <class S>
+struct RowGradient {
+  S* to;
+  double upstream;
+  double target_upstream;
+  std::int64_t target;  // of a row whose target_upstream is not 0
+  bool streamed;        // around the caches
+};
+
+template <class S>
+class DivergenceRow {
+ public:
+  using T = compute_t<S>;
+
+  virtual ~DivergenceRow() = default;
+
+  /// Elements of working memory that gradient() needs, in units of T.
+  virtual std::int64_t scratch_size() const = 0;
+
+  /// D of row number `row`, logits x of the policy and y of the reference.
+  virtual RowOutcome value(const S* x, const S* y, std::int64_t row, T* scratch) const = 0;
+
+  /// The same with the gradient, which is written only when the outcome is finite or `upstream` is 0, and the logits are good.
+  virtual RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const = 0;
+
+  /// A row of finite logits whose differences x − y span at most this is sure to have a finite divergence and gradient.
+  virtual double safe_range() const = 0;
+};
+
+/// Rows of `columns` logits.
+template <class S>
+std::unique_ptr<DivergenceRow<S>> make_divergence_row(const dpo_divergence_kind& divergence, const dpo_logit_options& options,
+                                                      std::int64_t columns, const dpo_tensor& generator_values,
+                                                      const dpo_tensor& generator_slopes);
+
+}  // namespace dpo::cpu

@@ -1,0 +1,216 @@
+// Two rows of logits at a time: x of the policy, y of the reference.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "native/cpu/logit_map.h"
+#include "native/cpu/softmax_row.h"
+#include "native/math/divergences.h"
+
+namespace dpo::cpu {
+
+/// Elementary functions of vectors, as the functors of native/math want them.
+template <class T>
+struct VectorElementary {
+  using Scalar = T;
+  static Vec<T> exp(Vec<T> x) { return cpu::exp(x); }
+  static Vec<T> log1p(Vec<T> x) { return cpu::log1p(x); }
+  static Vec<T> log1p_unit(Vec<T> x) { return cpu::log1p_unit(x); }
+  static math::ExpPair<Vec<T>> exp_pair(Vec<T> x) {
+    const auto pair = cpu::exp_pair(x);
+    return {pair.e, pair.em1};
+  }
+};
+
+/// The sum of two numbers of double precision, as that of two of T's: all of it that they can hold.
+template <class T>
+struct Split {
+  T high, low;
+  Split(double a, double b) : high(static_cast<T>(a + b)), low(static_cast<T>((a - static_cast<double>(high)) + b)) {}
+};
+
+/// A vector of numbers with what rounding took from them.
+template <class T>
+struct Exact {
+  Vec<T> value, rest;
+};
+
+/// a − b. Knuth (1969), "The Art of Computer Programming", vol. 2, 4.2.2.
+template <class T>
+[[gnu::always_inline]] inline Exact<T> exact_difference(Vec<T> a, Vec<T> b) {
+  const Vec<T> difference = a - b, minus_b = difference - a;
+  return {difference, (a - (difference - minus_b)) - (b + minus_b)};
+}
+
+/// a − split. What is left over costs nothing where nobody wants it; it is NaN where a is infinite.
+template <class T>
+[[gnu::always_inline]] inline Exact<T> less_split(const Exact<T>& a, const Split<T>& split) {
+  const Exact<T> first = exact_difference<T>(a.value, broadcast(split.high));
+  const Vec<T> value = first.value - split.low;
+  return {value, ((first.value - value) - split.low) + (a.rest + first.rest)};
+}
+
+/// max z' of a row and ln Σ e^(z' − max): apart, since the sum of a large maximum and a small logarithm is neither.
+struct Normalizer {
+  double max, log_sum;
+
+  explicit Normalizer(const math::LogSumExp<double>& sums) : max(sums.max), log_sum(std::log(sums.sum)) {}
+  double log_sum_exp() const { return max + log_sum; }
+};
+
+/// Those of the policy's row x and the reference's row y.
+struct Normalizers {
+  Normalizer x, y;
+};
+
+/// Distances between the largest logits of two rows beyond which x − y is taken after subtracting both: next to such a distance
+/// the rest of the difference would drown. Below it the plain difference is the more exact one.
+inline constexpr double kFarApart = 4;
+
+/// From pairs of logits to points of two distributions. t does not come from lp − lq, but from x − y less L(x) − L(y): where p ≈
+/// q that keeps the digits.
+template <class S, class Map>
+class RowRatios {
+ public:
+  using T = compute_t<S>;
+
+  /// `log_ratio_error` is what all t are too large by, if that is known.
+  RowRatios(const S* x, const S* y, const Map& map, const Normalizers& sums, double log_ratio_error = 0)
+      : x_(x),
+        y_(y),
+        map_(map),
+        x_sum_(sums.x.max / map.factor, sums.x.log_sum / map.factor),
+        y_sum_(sums.y.max / map.factor, sums.y.log_sum / map.factor),
+        far_apart_(std::fabs(sums.x.max - sums.y.max) > kFarApart),
+        x_shift_(far_apart_ ? static_cast<T>(sums.x.max / map.factor) : T(0)),
+        y_shift_(far_apart_ ? static_cast<T>(sums.y.max / map.factor) : T(0)),
+        sum_difference_(((sums.x.max - sums.y.max) - (scaled_shift(x_shift_) - scaled_shift(y_shift_))) / map.factor,
+                        (sums.x.log_sum - sums.y.log_sum + log_ratio_error) / map.factor) {}
+
+  /// t may be infinite, or NaN where neither side has mass.
+  template <class N>
+  [[gnu::always_inline]] math::LogRatio<Vec<T>> at(std::int64_t i, N n) const {
+    const Vec<T> x = load_lanes(x_ + i, n), y = load_lanes(y_ + i, n);
+    const Vec<T> cx = map_.capped(x), cy = map_.capped(y);
+    const Exact<T> lp = less_split(Exact<T>{cx, Vec<T>{}}, x_sum_), lq = less_split(Exact<T>{cy, Vec<T>{}}, y_sum_);
+    const Exact<T> t = less_split(logit_difference(x, y, cx, cy), sum_difference_);
+    math::LogRatio<Vec<T>> r{map_.scaled(lp.value), map_.scaled(lq.value), map_.scaled(t.value),
+                             map_.scaled(lp.rest),  map_.scaled(lq.rest),  map_.scaled(t.rest)};
+    if constexpr (!std::is_same_v<N, AllLanes<T>>) clear_beyond(n, r);
+    return r;
+  }
+
+ private:
+  double scaled_shift(T shift) const { return static_cast<double>(shift) * map_.factor; }
+
+  Exact<T> logit_difference(Vec<T> x, Vec<T> y, Vec<T> cx, Vec<T> cy) const {
+    if constexpr (Map::caps) {
+      return {map_.capped_difference(x, y, cx, cy) - (x_shift_ - y_shift_), Vec<T>{}};
+    } else {
+      return exact_difference<T>(x - x_shift_, y - y_shift_);
+    }
+  }
+
+  /// Lanes past the end of the row have no mass.
+  static void clear_beyond(int n, math::LogRatio<Vec<T>>& r) {
+    for (int lane = n; lane < lanes<T>; ++lane) {
+      r.lp[lane] = r.lq[lane] = -std::numeric_limits<T>::infinity();
+      r.t[lane] = 0;
+    }
+  }
+
+  const S* x_;
+  const S* y_;
+  Map map_;
+  Split<T> x_sum_, y_sum_;
+  bool far_apart_;
+  T x_shift_, y_shift_;
+  Split<T> sum_difference_;
+};
+
+/// Log-ratios of points that have no mass on one side are cut here, so that their terms stay finite.
+inline constexpr double kLogRatioLimit = 1e30;
+
+/// t between the limits; where neither side has mass (t is NaN) any number will do.
+template <class T>
+[[gnu::always_inline]] inline Vec<T> clamped_log_ratio(Vec<T> t) {
+  return max(min(t, broadcast(static_cast<T>(kLogRatioLimit))), broadcast(static_cast<T>(-kLogRatioLimit)));
+}
+
+/// Moments of at most kSoftmaxBlock pairs of logits.
+template <math::Moment moment, class S, class Map>
+math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
+  using T = compute_t<S>;
+  using Block = CappedBlock<S, Map>;
+  using enum math::Moment;
+  constexpr bool blends = moment == blend;
+  constexpr bool of_x = moment == x_differences || moment == both_differences;
+  constexpr bool of_y = moment == y_differences || moment == both_differences;
+  constexpr int kWays = Block::kWays;
+  const Block xs(x, count, map), ys(y, count, map);
+  const T a = static_cast<T>(alpha), b = static_cast<T>(1 - alpha);
+
+  Vec<T> x_max[kWays], y_max[kWays], blend_max[kWays];
+  for (auto* largest : {x_max, y_max, blend_max}) std::fill(largest, largest + kWays, broadcast(Block::kNothing));
+  xs.for_each([&](std::int64_t i, Vec<T> cx, auto way) {
+    const Vec<T> cy = ys.at(i);
+    x_max[way] = max(cx, x_max[way]);
+    y_max[way] = max(cy, y_max[way]);
+    if constexpr (blends) blend_max[way] = max(a * cx + b * cy, blend_max[way]);
+  });
+  const auto largest = [](const Vec<T>(&ways)[kWays]) {
+    return horizontal_max(max(max(ways[0], ways[1]), max(ways[2], ways[3])));
+  };
+  // With only −inf so far, subtracting the maximum would make NaN.
+  const auto finite = [](T max) { return max == Block::kNothing ? T(0) : max; };
+  const T x_shift = finite(largest(x_max)), y_shift = finite(largest(y_max));
+  // How far the largest blend is below the blend of the largest: near enough, since it only keeps the exponentials in range.
+  const double blend_of_max =
+      static_cast<double>(a) * static_cast<double>(x_shift) + static_cast<double>(b) * static_cast<double>(y_shift);
+  const T blend_shift =
+      blends ? static_cast<T>(map.factor * (static_cast<double>(finite(largest(blend_max))) - blend_of_max)) : T(0);
+
+  Vec<T> x_sum[kWays] = {}, y_sum[kWays] = {}, x_peaks[kWays] = {}, y_peaks[kWays] = {}, first[kWays] = {}, second[kWays] = {};
+  xs.for_each([&](std::int64_t i, Vec<T> cx, auto way) {
+    __builtin_prefetch(x + count + i);
+    __builtin_prefetch(y + count + i);
+    const Vec<T> dx = map.scaled(cx - x_shift), dy = map.scaled(ys.at(i) - y_shift);
+    const Vec<T> ex = exp(dx), ey = exp(dy);
+    // The largest logits' own 1 is counted apart: the rest may be far smaller.
+    x_sum[way] += select(dx < 0, ex, Vec<T>{});
+    y_sum[way] += select(dy < 0, ey, Vec<T>{});
+    x_peaks[way] += select(dx < 0, Vec<T>{}, ex);
+    y_peaks[way] += select(dy < 0, Vec<T>{}, ey);
+    if constexpr (blends) first[way] += exp((a * dx + b * dy) - blend_shift);
+    if constexpr (of_x) first[way] += ex * (dx - dy);
+    if constexpr (of_y) second[way] += ey * (dx - dy);
+  });
+  const auto total = [](const Vec<T>(&ways)[kWays]) {
+    return static_cast<double>(horizontal_sum((ways[0] + ways[1]) + (ways[2] + ways[3])));
+  };
+  math::RowMoments result;
+  result.x = {map.factor * static_cast<double>(largest(x_max)), total(x_sum) + total(x_peaks)};
+  result.y = {map.factor * static_cast<double>(largest(y_max)), total(y_sum) + total(y_peaks)};
+  const double apart = map.factor * (static_cast<double>(x_shift) - static_cast<double>(y_shift));
+  if constexpr (blends) {
+    const double of_shifts = alpha * static_cast<double>(x_shift) + (1 - alpha) * static_cast<double>(y_shift);
+    result.blend = {map.factor * of_shifts + static_cast<double>(blend_shift), total(first)};
+  }
+  if constexpr (of_x) result.x_differences = total(first) + apart * result.x.sum;
+  if constexpr (of_y) result.y_differences = total(second) + apart * result.y.sum;
+  return result;
+}
+
+/// Moments of whole rows. Not finite, or without digits, for rows that one pass cannot do.
+template <math::Moment moment, class S, class Map>
+math::RowMoments row_moments(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
+  math::RowMoments total;
+  for (std::int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
+    total.merge(moments_block<moment>(x + begin, y + begin, std::min(kSoftmaxBlock, count - begin), map, alpha));
+  }
+  return total;
+}
+
+}  // namespace dpo::cpu

@@ -1,0 +1,259 @@
+// What all divergences of two softmax rows share: the log-sum-exps come first, and the gradient in the logits of the policy,
+// dD/dx_j = w_j − p_j·Σw, comes last, by way of p and w in working memory.
+#pragma once
+
+#include <cmath>
+
+#include "native/cpu/divergence_row.h"
+#include "native/cpu/row_pair.h"
+
+namespace dpo::cpu {
+
+/// Probabilities p and weights w of a row, in working memory.
+template <class T>
+struct WeightedPoints {
+  T* p;
+  T* weight;
+};
+
+template <class T>
+struct PointGradient {
+  Vec<T> gradient, p;
+};
+
+/// D, and what makes its gradient of the points: slope·(w − p·weight_sum).
+struct RowTerms {
+  double value;
+  double slope = 1;
+  double weight_sum = 0;
+  bool converged = true;
+};
+
+/// p − q, for the sum of them or to be stored.
+struct Differences {
+  template <class E, class V>
+  math::PointTerms<V> at(const math::Ratio<V>& r) const {
+    return {r.difference, r.difference};
+  }
+};
+
+/// Sums over the points of a row, and the extremes of t.
+template <class T>
+struct PointSums {
+  double term = 0, weight = 0;
+  T highest, lowest;
+};
+
+template <bool stores, class S, class Map, class Divergence>
+PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t columns, const Divergence& divergence,
+                                   const WeightedPoints<compute_t<S>>& points) {
+  using T = compute_t<S>;
+  using E = VectorElementary<T>;
+  const T infinity = std::numeric_limits<T>::infinity();
+  Vec<T> highest = broadcast(-infinity), lowest = broadcast(infinity);
+  PointSums<T> total;
+  for (std::int64_t begin = 0; begin < columns; begin += kSoftmaxBlock) {
+    Vec<T> term = {}, weight = {};
+    const auto add = [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+      math::LogRatio<Vec<T>> r = ratios.at(i, n);
+      highest = max(r.t, highest);
+      lowest = min(r.t, lowest);
+      r.t = clamped_log_ratio<T>(r.t);
+      const auto ratio = math::ratio_of<E>(r);
+      const math::PointTerms<Vec<T>> terms = divergence.template at<E>(ratio);
+      term += terms.term;
+      weight += terms.weight;
+      if constexpr (stores) {
+        store(points.p + i, ratio.p);
+        store(points.weight + i, terms.weight);
+      }
+    };
+    const std::int64_t end = std::min(begin + kSoftmaxBlock, columns);
+    std::int64_t i = begin;
+    for (; i + lanes<T> <= end; i += lanes<T>) add(i, AllLanes<T>{});
+    if (i < end) add(i, static_cast<int>(end - i));
+    total.term += static_cast<double>(horizontal_sum(term));
+    total.weight += static_cast<double>(horizontal_sum(weight));
+  }
+  total.highest = horizontal_max(highest);
+  total.lowest = -horizontal_max(-lowest);
+  return total;
+}
+
+template <class S, class Map>
+class SoftmaxDivergence : public DivergenceRow<S> {
+ public:
+  using T = compute_t<S>;
+
+  SoftmaxDivergence(const Map& map, std::int64_t columns) : map_(map), columns_(columns) {}
+
+  /// Both arrays of WeightedPoints, so that vectors may be read and written past the last element.
+  std::int64_t scratch_size() const override { return 2 * points_size(); }
+  double safe_range() const override { return 1e30; }
+
+  RowOutcome value(const S* x, const S* y, std::int64_t row, T* scratch) const override {
+    const Normalizers sums = normalizers(x, y);
+    const RowState state = state_of(sums);
+    return state == RowState::finite ? value_of(x, y, row, sums, scratch) : RowOutcome{state, 0};
+  }
+
+  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const override {
+    const Normalizers sums = normalizers(x, y);
+    const RowState state = state_of(sums);
+    return state == RowState::finite ? gradient_of(x, y, row, sums, gradient, scratch) : RowOutcome{state, 0};
+  }
+
+ protected:
+  /// D by all its passes; with p and w when `points` are wanted. `scratch` is what lies behind the points.
+  virtual RowTerms terms(const S* x, const S* y, std::int64_t row, const Normalizers& sums, const WeightedPoints<T>* points,
+                         T* scratch) const = 0;
+
+  const Map& map() const { return map_; }
+  std::int64_t columns() const { return columns_; }
+  std::int64_t points_size() const { return (columns_ + lanes<T> - 1) / lanes<T> * lanes<T>; }
+  /// e to this power is far from overflow.
+  static constexpr double largest_exponent() { return sizeof(T) == 4 ? 80 : 700; }
+
+  /// Sums over the row of divergence.at(point), with p and weights stored if `points` are given.
+  template <class Divergence>
+  PointSums<T> sum(const RowRatios<S, Map>& ratios, const Divergence& divergence, const WeightedPoints<T>* points) const {
+    return points ? sum_points<true>(ratios, columns_, divergence, *points) : sum_points<false>(ratios, columns_, divergence, {});
+  }
+
+  RowRatios<S, Map> ratios(const S* x, const S* y, const Normalizers& sums) const { return {x, y, map_, sums}; }
+
+  /// The same when all t are known to be a little too large: Σ (p − q) is 0, and what is computed for it is that error.
+  RowRatios<S, Map> refined_ratios(const S* x, const S* y, const Normalizers& sums) const {
+    return {x, y, map_, sums, sum(ratios(x, y, sums), Differences{}, nullptr).term};
+  }
+
+  Normalizers normalizers(const S* x, const S* y) const {
+    return {Normalizer(softmax_sums<Detail::none>(x, columns_, map_).exps),
+            Normalizer(softmax_sums<Detail::none>(y, columns_, map_).exps)};
+  }
+
+  static RowState state_of(const Normalizers& sums) {
+    if (!std::isfinite(sums.x.log_sum_exp())) return RowState::bad_policy;
+    return std::isfinite(sums.y.log_sum_exp()) ? RowState::finite : RowState::bad_reference;
+  }
+
+  static RowOutcome outcome(const RowTerms& found) {
+    return found.converged ? outcome(found.value) : RowOutcome{RowState::not_converged, 0};
+  }
+
+  static RowOutcome outcome(double value) {
+    const bool fits = std::fabs(value) <= static_cast<double>(std::numeric_limits<T>::max());
+    return fits ? RowOutcome{RowState::finite, value} : RowOutcome{RowState::infinite, std::numeric_limits<double>::infinity()};
+  }
+
+  RowOutcome value_of(const S* x, const S* y, std::int64_t row, const Normalizers& sums, T* scratch) const {
+    return outcome(terms(x, y, row, sums, nullptr, scratch));
+  }
+
+  RowOutcome gradient_of(const S* x, const S* y, std::int64_t row, const Normalizers& sums, const RowGradient<S>& gradient,
+                         T* scratch) const {
+    if (gradient.upstream == 0) {
+      const RowOutcome result = value_of(x, y, row, sums, scratch);
+      write_target_gradient(x, sums, gradient);
+      return result;
+    }
+    const WeightedPoints<T> points{scratch, scratch + points_size()};
+    const RowTerms found = terms(x, y, row, sums, &points, scratch + 2 * points_size());
+    const RowOutcome result = outcome(found);
+    if (result.state != RowState::finite) return result;
+    const T slope = static_cast<T>(found.slope), mean = static_cast<T>(found.weight_sum);
+    write(
+        x, sums, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+          const Vec<T> p = load_lanes(points.p + i, n);
+          return PointGradient<T>{slope * (load_lanes(points.weight + i, n) - p * mean), p};
+        });
+    return result;
+  }
+
+  /// Writes the gradient of target_upstream·ln p[target] alone.
+  void write_target_gradient(const S* x, const Normalizers& sums, const RowGradient<S>& gradient) const {
+    if (gradient.target_upstream == 0) {
+      std::fill_n(gradient.to, columns_, S{});
+      return;
+    }
+    const S target_logit = x[gradient.target];
+    softmax_row_vjp<Write::cached>(x, columns_, map_, sums.x.log_sum_exp(), gradient.target_upstream, gradient.to);
+    gradient.to[gradient.target] = target_vjp(target_logit, map_, sums.x.log_sum_exp(), gradient.target_upstream);
+  }
+
+  /// Writes (upstream·g − target_upstream·p)·dz'/dz; point_at(i, n) gives g = dD/dz' and p.
+  template <class PointAt>
+  void write(const S* x, const Normalizers& sums, const RowGradient<S>& gradient, const PointAt& point_at) const {
+    const std::int64_t peak = peak_of(x, sums);
+    // The logits may be where the gradient goes.
+    const ExactPoint at_peak = peak >= 0 ? exact_point(x, peak, sums, point_at) : ExactPoint{};
+    const bool has_target = gradient.target_upstream != 0;
+    const ExactPoint at_target = has_target ? exact_point(x, gradient.target, sums, point_at) : ExactPoint{};
+    const double excess = gradient.streamed ? write_points<Write::streamed>(x, gradient, point_at)
+                                            : write_points<Write::cached>(x, gradient, point_at);
+    // g sums to 0. Where p is next to 1, g is a small difference of large numbers: what is left of the sum is its error.
+    if (peak >= 0) gradient.to[peak] = at_peak.gradient(gradient, excess, peak == gradient.target && has_target);
+    if (has_target && gradient.target != peak) gradient.to[gradient.target] = at_target.gradient(gradient, 0, true);
+  }
+
+ private:
+  /// A point in double precision.
+  struct ExactPoint {
+    double g, log_prob, slope;
+
+    S gradient(const RowGradient<S>& gradient, double excess, bool is_target) const {
+      // 1 − p by expm1, since p may be next to 1.
+      const double of_target = -gradient.target_upstream * (is_target ? std::expm1(log_prob) : std::exp(log_prob));
+      return to_storage<S>(static_cast<T>((gradient.upstream * (g - excess) + of_target) * slope));
+    }
+  };
+
+  template <class PointAt>
+  ExactPoint exact_point(const S* x, std::int64_t i, const Normalizers& sums, const PointAt& point_at) const {
+    const T z = to_compute(x[i]);
+    return {static_cast<double>(point_at(i, 1).gradient[0]), (map_logit(map_, z) - sums.x.max) - sums.x.log_sum,
+            static_cast<double>(map_.slope(map_.capped(broadcast(z)))[0])};
+  }
+
+  /// The place of a logit that has more than about half of the mass, or −1.
+  std::int64_t peak_of(const S* x, const Normalizers& sums) const {
+    constexpr double kHalf = 0.7;
+    if (sums.x.log_sum > kHalf) return -1;
+    std::int64_t peak = 0;
+    for (std::int64_t i = 1; i < columns_; ++i) {
+      if (to_compute(x[i]) > to_compute(x[peak])) peak = i;
+    }
+    return peak;
+  }
+
+  /// Returns Σ g.
+  template <Write kind, class PointAt>
+  double write_points(const S* x, const RowGradient<S>& gradient, const PointAt& point_at) const {
+    const T upstream = static_cast<T>(gradient.upstream), target_upstream = static_cast<T>(gradient.target_upstream);
+    Vec<T> block_sum = {};
+    double sum = 0;
+    write_row<kind>(
+        gradient.to, columns_, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+          const PointGradient<T> point = point_at(i, n);
+          block_sum += point.gradient;
+          if (i / lanes<T> % (kSoftmaxBlock / lanes<T>) == 0) {
+            sum += static_cast<double>(horizontal_sum(block_sum));
+            block_sum = Vec<T>{};
+          }
+          const Vec<T> slope = map_.slope(map_.capped(load_lanes(x + i, n)));
+          return (upstream * point.gradient - target_upstream * point.p) * slope;
+        });
+    return sum + static_cast<double>(horizontal_sum(block_sum));
+  }
+
+  Map map_;
+  std::int64_t columns_;
+};
+
+/// For what is computed from logits z' of double precision.
+class LogitDivergence : public SoftmaxDivergence<double, PlainLogits<double>> {
+ public:
+  explicit LogitDivergence(std::int64_t columns) : SoftmaxDivergence({}, columns) {}
+};
+
+}  // namespace dpo::cpu
