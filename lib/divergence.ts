@@ -125,9 +125,9 @@ const BLOCK_ELEMENTS = 2 ** 20;
 function* ownGeneratorSteps(call: Call, kind: OwnGeneratorDivergence, out: NonNullable<DivergenceOut["out"]>): Steps<DivergenceResult> {
   const generator = new CentredGenerator(kind);
   const [rows, vocabulary] = matrixShape("policy", call.policy);
+  yield* checkRows(call, rows);
   checkOut("out.values", out.values, resultDType(call.policy.dtype), [rows]);
   if (call.upstream) checkOut("out.gradPolicy", out.gradPolicy, call.policy.dtype, [rows, vocabulary]);
-  yield* checkRows(call, rows);
 
   const values = zeros([rows], resultDType(call.policy.dtype));
   const gradPolicy = call.upstream && zeros([rows, vocabulary], call.policy.dtype);

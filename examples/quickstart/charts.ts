@@ -9,7 +9,7 @@ export interface Chart {
 }
 
 const SIZE = { width: 520, height: 300 } as const;
-const COLORS = ["#2f6db3", "#c8553d"];
+const COLORS = ["#2f6db3", "#c8553d", "#3f8f5f"];
 const WINDOW = 8;
 
 /** Mean of the last few values, one point per step. */

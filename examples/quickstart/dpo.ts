@@ -1,5 +1,13 @@
 import * as tf from "@tensorflow/tfjs-core";
-import { type DpoKernels, IGNORED_TARGET, linearTokenLogProbsSync, linearTokenLogProbsVjpSync, type Tensor, tensor } from "dpo-kernels";
+import {
+  type DpoKernels,
+  IGNORED_TARGET,
+  linearTokenLogProbsSync,
+  linearTokenLogProbsVjpSync,
+  type ReferenceInput,
+  type Tensor,
+  tensor,
+} from "dpo-kernels";
 import type { Batch } from "./batch.js";
 
 /** Mean hidden states [pairs, width] of prompts and answers. */
@@ -14,8 +22,8 @@ export interface PreferenceInputs {
   readonly head: tf.Tensor2D;
   readonly embeddings: Embeddings | undefined;
   readonly batch: Batch;
-  /** log-probabilities of the frozen model: chosen sequences, then rejected. */
-  readonly reference: Float32Array;
+  /** What the frozen model says of the same batch. */
+  readonly reference: ReferenceInput;
 }
 
 export type Metrics = Readonly<Record<string, number>>;
@@ -50,7 +58,7 @@ export function preferenceLoss(
   return scalarWithGradients([hidden, head, ...pooled], () => {
     const step = objective.lossAndGradSync({
       policy: { hidden: toNative(hidden), weight: toNative(head), targets: batch.targets, offsets: batch.offsets },
-      reference: { logProbs: reference },
+      reference,
       ...(embeddings && {
         embeddings: {
           prompt: toNative(embeddings.prompt),

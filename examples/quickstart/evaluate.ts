@@ -1,6 +1,16 @@
 import * as tf from "@tensorflow/tfjs-core";
-import { type Kernel, linearTokenLogProbsSync, pairKernelSync, sequenceLogProbsSync, type Tensor } from "dpo-kernels";
-import { padPairs, poolingMatrix, type TokenPair } from "./batch.js";
+import {
+  type Divergence,
+  IGNORED_TARGET,
+  type Kernel,
+  type LinearHead,
+  linearDivergenceSync,
+  linearTokenLogProbsSync,
+  pairKernelSync,
+  sequenceLogProbsSync,
+  type Tensor,
+} from "dpo-kernels";
+import { type Batch, padPairs, poolingMatrix, type TokenPair } from "./batch.js";
 import { type Embeddings, toNative } from "./dpo.js";
 import { Model, type Weights } from "./model.js";
 
@@ -129,9 +139,34 @@ export class Reference {
     return indices.map((index) => this.#scores.get(index) as PairScore);
   }
 
+  /** The hidden states that the frozen model makes of a batch, and its head. */
+  head(batch: Batch): LinearHead {
+    return headOf(this.#model, batch);
+  }
+
   dispose(): void {
     this.#model.dispose();
   }
+}
+
+function headOf(model: Model, batch: Batch): LinearHead {
+  const hidden = tf.tidy(() => model.hidden(batch));
+  const head = { hidden: toNative(hidden), weight: toNative(model.head) };
+  hidden.dispose();
+  return head;
+}
+
+/** Mean over the tokens of all answers of the divergence of a model from the frozen one. */
+export function meanDivergence(model: Model, reference: Reference, pairs: readonly TokenPair[], kind: Divergence): number {
+  let [sum, count] = [0, 0];
+  for (let start = 0; start < pairs.length; start += BATCH) {
+    const batch = padPairs(pairs.slice(start, start + BATCH));
+    const { targets } = batch;
+    const args = { policy: headOf(model, batch), reference: reference.head(batch), kind, targets };
+    sum += linearDivergenceSync({ ...args, reduction: "sum" }).value ?? Number.NaN;
+    count += targets.reduce((counted, target) => counted + (target === IGNORED_TARGET ? 0 : 1), 0);
+  }
+  return sum / count;
 }
 
 function mean(values: readonly number[]): number {

@@ -1,7 +1,7 @@
 import type { Problems } from "./data.js";
 import type { Summary } from "./evaluate.js";
 import type { Options } from "./options.js";
-import type { ArmResult } from "./train.js";
+import type { Arm, ArmResult } from "./train.js";
 
 /** All that a finished run has to tell. */
 export interface Run {
@@ -54,11 +54,26 @@ const ROWS: readonly (readonly [string, (summary: Summary) => string])[] = [
   ["change of log π(chosen)", (of) => of.chosenChange.toFixed(2)],
 ];
 
-export function figures({ arms }: Run): Figures {
-  const moments = arms.flatMap(({ before, after }) => [before, after]);
+/** A column of the table. */
+interface Moment {
+  readonly name: string;
+  readonly summary: Summary;
+  readonly divergence: number | undefined;
+}
+
+/** Before and after; an arm with a divergence starts where the one without it does. */
+function momentsOf({ arm, before, after, divergence }: ArmResult): Moment[] {
+  const end = { name: `${arm.name}, after`, summary: after, divergence };
+  return arm.divergence === undefined ? [{ name: `${arm.name}, before`, summary: before, divergence: 0 }, end] : [end];
+}
+
+export function figures({ arms, options }: Run): Figures {
+  const moments = arms.flatMap(momentsOf);
+  const rows = ROWS.map(([label, read]) => [label, ...moments.map(({ summary }) => read(summary))]);
+  const distance = moments.map(({ divergence = Number.NaN }) => divergence.toFixed(4));
   return {
-    head: ["held-out pairs", ...arms.flatMap(({ arm }) => [`${arm.name}, before`, `${arm.name}, after`])],
-    rows: ROWS.map(([label, read]) => [label, ...moments.map(read)]),
+    head: ["held-out pairs", ...moments.map(({ name }) => name)],
+    rows: options.divergence === undefined ? rows : [...rows, [`${options.divergence.name} from the reference, per token`, ...distance]],
   };
 }
 
@@ -78,15 +93,16 @@ export function remarks(run: Run): string[] {
   const { pairs, arms, options } = run;
   const [first] = arms;
   const curvePairs = first?.curve[0]?.pairs ?? 0;
-  const rewards = arms.map(({ arm }) => `${arm.name}: β ${arm.beta}, γ ${arm.gamma}`).join("; ");
+  const weights = ({ beta, gamma, alpha }: Arm) => `β ${beta}, γ ${gamma}${alpha === undefined ? "" : `, α ${alpha}`}`;
+  const rewards = arms.map(({ arm }) => `${arm.name}: ${weights(arm)}`).join("; ");
   const speed = arms.map(({ arm, stepSeconds }) => `${arm.name} ${(1000 * stepSeconds).toFixed(0)} ms`).join(", ");
   return [
     `${pairs.training} pairs for training, ${pairs.heldOut} held out. ${listProblems(run.problems, pairs.training + pairs.heldOut)}`,
     `Vocabulary ${run.vocabulary}; ${percent(run.unknownShare)} of the held-out tokens are outside it. ${run.truncated} of ${2 * (pairs.training + pairs.heldOut)} answers were cut short.`,
-    `Model: ${run.model}, ${run.parameters} weights, on TensorFlow.js ${run.backend}. Supervised phase: ${run.supervised.length} steps. Both arms: ${first?.losses.length ?? 0} steps from the same weights with the same batches, seed ${options.seed}.`,
-    `Reward: β·(log π − log π_ref) + γ·log k(prompt, answer). ${rewards}. k: rbf on pooled hidden states, sigma ${run.sigma.toFixed(3)} (median distance). For the plain arm the kernel is only measured.`,
+    `Model: ${run.model}, ${run.parameters} weights, on TensorFlow.js ${run.backend}. Supervised phase: ${run.supervised.length} steps. Every arm: ${first?.losses.length ?? 0} steps from the same weights with the same batches, seed ${options.seed}.`,
+    `Reward: β·(log π − log π_ref) + γ·log k(prompt, answer); a divergence from the reference is added to the loss with weight α. ${rewards}. k: rbf on pooled hidden states, sigma ${run.sigma.toFixed(3)} (median distance). For the plain arm the kernel is only measured.`,
     "Before training the policy is the reference, so every log-probability reward is 0: all pairs tie.",
-    "The two losses and margins count different things; compare the arms by the rows “by log-probabilities alone”. ± is one standard error.",
+    "The losses and margins of plain and hybrid count different things; compare the arms by the rows “by log-probabilities alone”. ± is one standard error.",
     `The curves show the first ${curvePairs} held-out pairs, the table shows all.`,
     `Time: ${run.seconds.toFixed(1)} s in all; per preference step ${speed}.`,
   ];

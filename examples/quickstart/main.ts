@@ -12,10 +12,13 @@ import { type Arm, layGround, trainArm, trainSupervised } from "./train.js";
 
 const FEWEST = 20;
 const HELD_OUT = { share: 0.2, most: 160 } as const;
-const ARMS: readonly Arm[] = [
-  { name: "plain", beta: 0.1, gamma: 0 },
-  { name: "hybrid", beta: 0.1, gamma: 0.25 },
-];
+const PLAIN: Arm = { name: "plain", beta: 0.1, gamma: 0 };
+const HYBRID: Arm = { name: "hybrid", beta: 0.1, gamma: 0.25 };
+
+function armsOf({ divergence, alpha }: Options): Arm[] {
+  if (divergence === undefined) return [PLAIN, HYBRID];
+  return [PLAIN, HYBRID, { ...HYBRID, name: `hybrid + ${divergence.name}`, divergence, alpha }];
+}
 
 function texts(pairs: readonly TextPair[]): string[] {
   return pairs.flatMap((pair) => [pair.prompt, ` ${pair.chosen}`, ` ${pair.rejected}`]);
@@ -33,16 +36,17 @@ function prepare(pairs: readonly TextPair[], { seed, vocab }: Options) {
   };
 }
 
-/** The supervised phase, then both arms from where it ended. */
+/** The supervised phase, then every arm from where it ended. */
 function train(model: Model, training: TokenPair[], heldOut: TokenPair[], options: Options) {
-  const { steps, supervisedSteps, seed, quiet } = options;
-  const progress = new Progress(supervisedSteps + steps * ARMS.length, quiet);
+  const { steps, supervisedSteps, seed, divergence, quiet } = options;
+  const arms = armsOf(options);
+  const progress = new Progress(supervisedSteps + steps * arms.length, quiet);
   try {
     const supervised = trainSupervised(model, training, { steps: supervisedSteps, seed }, (loss) => progress.step("supervised", loss));
-    const ground = layGround(model, training, heldOut);
-    const arms = ARMS.map((arm) => trainArm(ground, arm, { steps, seed }, (loss) => progress.step(arm.name, loss)));
+    const ground = layGround(model, training, heldOut, divergence);
+    const results = arms.map((arm) => trainArm(ground, arm, { steps, seed }, (loss) => progress.step(arm.name, loss)));
     ground.reference.dispose();
-    return { supervised, sigma: ground.sigma, arms };
+    return { supervised, sigma: ground.sigma, arms: results };
   } finally {
     progress.stop();
   }

@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { type Divergence, divergences } from "dpo-kernels";
 
 /** What a run of the quickstart can be told. */
 export interface Options {
@@ -10,18 +11,38 @@ export interface Options {
   readonly seed: number;
   readonly pairs: number;
   readonly vocab: number;
+  /** Of the third arm; undefined: there are two. */
+  readonly divergence: Divergence | undefined;
+  /** Its weight. */
+  readonly alpha: number;
   readonly quiet: boolean;
 }
+
+/** The divergences that need no parameter. */
+const DIVERGENCES: Readonly<Record<string, Divergence>> = {
+  kl: divergences.kl(),
+  forward_kl: divergences.forwardKl(),
+  jeffreys: divergences.jeffreys(),
+  js: divergences.js(),
+  hellinger: divergences.hellinger(),
+  bhattacharyya: divergences.bhattacharyya(),
+  tv: divergences.tv(),
+  chi2: divergences.chi2(),
+  neyman_chi2: divergences.neymanChi2(),
+};
 
 export const HELP = `Usage: npm run quickstart -- [options]
 
   --data FILE              preference pairs in HH-RLHF form, .jsonl or .jsonl.gz (default: the set beside this example)
   --out DIR                where report.html and results.json go (default: quickstart-out)
-  --steps N                preference steps, the same for both arms (default: 80)
+  --steps N                preference steps, the same for every arm (default: 80)
   --supervised-steps N     supervised steps before them (default: 60)
   --seed N                 seed of weights, split and batch order (default: 7)
   --pairs N                read at most N usable pairs (default: all)
   --vocab N                tokens kept, the most frequent first (default: 4096)
+  --divergence NAME        divergence from the reference in the third arm (default: js), or none for two arms;
+                           ${Object.keys(DIVERGENCES).join(" ")}
+  --alpha X                its weight (default: 1)
   --quiet                  no progress bar and no table
   --help                   this text
 `;
@@ -36,6 +57,18 @@ function integer(name: string, text: string, least: number): number {
   return value;
 }
 
+function finite(name: string, text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new RangeError(`--${name} must be a number; it was "${text}"`);
+  return value;
+}
+
+function divergenceOf(name: string): Divergence | undefined {
+  if (name === "none") return undefined;
+  if (Object.hasOwn(DIVERGENCES, name)) return DIVERGENCES[name];
+  throw new RangeError(`--divergence must be none or one of ${Object.keys(DIVERGENCES).join(", ")}; it was "${name}"`);
+}
+
 /** Reads the command line; returns undefined when help was asked for. */
 export function parseOptions(args: readonly string[]): Options | undefined {
   const { values } = parseArgs({
@@ -48,6 +81,8 @@ export function parseOptions(args: readonly string[]): Options | undefined {
       seed: { type: "string", default: "7" },
       pairs: { type: "string" },
       vocab: { type: "string", default: "4096" },
+      divergence: { type: "string", default: "js" },
+      alpha: { type: "string", default: "1" },
       quiet: { type: "boolean", default: false },
       help: { type: "boolean", default: false },
     },
@@ -61,6 +96,8 @@ export function parseOptions(args: readonly string[]): Options | undefined {
     seed: integer("seed", values.seed, 0),
     pairs: values.pairs === undefined ? Number.POSITIVE_INFINITY : integer("pairs", values.pairs, 20),
     vocab: integer("vocab", values.vocab, 64),
+    divergence: divergenceOf(values.divergence),
+    alpha: finite("alpha", values.alpha),
     quiet: values.quiet,
   };
 }

@@ -36,7 +36,7 @@ export function toHtml(run: Run): string {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>dpo-kernels quickstart</title>
 <style>${STYLE}</style>
-<h1>Plain and hybrid DPO on ${escapeHtml(basename(run.options.data))}</h1>
+<h1>DPO, plain and with additions, on ${escapeHtml(basename(run.options.data))}</h1>
 <div class="scroll">${htmlTable(figures(run))}</div>
 <div class="charts">${charts.join("\n")}</div>
 <ul>${remarks(run)

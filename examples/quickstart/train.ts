@@ -1,8 +1,8 @@
 import * as tf from "@tensorflow/tfjs-core";
-import { DpoKernels, type Kernel, kernels } from "dpo-kernels";
-import { pad, padPairs, type TokenPair } from "./batch.js";
+import { type Divergence, DpoKernels, type Kernel, kernels, type ReferenceInput } from "dpo-kernels";
+import { type Batch, pad, padPairs, type TokenPair } from "./batch.js";
 import { type Metrics, preferenceLoss, supervisedLoss } from "./dpo.js";
-import { medianDistance, type PairScore, pool, Reference, type Reward, type Summary, score, summarize } from "./evaluate.js";
+import { meanDivergence, medianDistance, type PairScore, pool, Reference, type Reward, type Summary, score, summarize } from "./evaluate.js";
 import { Model, type Weights } from "./model.js";
 import { batches, seeded } from "./random.js";
 
@@ -17,6 +17,9 @@ const BANDWIDTH_PAIRS = 256;
 /** One way of training on preferences; gamma 0 is plain DPO. */
 export interface Arm extends Reward {
   readonly name: string;
+  /** Of policy and reference, added to the loss with weight alpha. */
+  readonly divergence?: Divergence;
+  readonly alpha?: number;
 }
 
 export interface CurvePoint extends Summary {
@@ -30,21 +33,25 @@ export interface ArmResult {
   readonly curve: readonly CurvePoint[];
   readonly before: Summary;
   readonly after: Summary;
+  /** The run's divergence from the reference, over the tokens of the held-out answers, after training. */
+  readonly divergence: number | undefined;
   /** Mean time of one training step, without the reference and the measuring in between. */
   readonly stepSeconds: number;
 }
 
-/** Everything that both arms share. */
+/** Everything that the arms share. */
 export interface Ground {
   readonly training: readonly TokenPair[];
   readonly heldOut: readonly TokenPair[];
-  /** Weights after the supervised phase: the reference, and where both arms start. */
+  /** Weights after the supervised phase: the reference, and where every arm starts. */
   readonly weights: Weights;
   readonly reference: Reference;
   readonly heldOutReference: readonly PairScore[];
-  /** The kernel of the hybrid arm; both arms are measured by it. */
+  /** The kernel of the hybrid arms; all are measured by it. */
   readonly kernel: Kernel;
   readonly sigma: number;
+  /** By which all arms are measured. */
+  readonly divergence: Divergence | undefined;
 }
 
 interface Schedule {
@@ -87,27 +94,31 @@ export function trainSupervised(model: Model, pairs: readonly TokenPair[], { ste
 }
 
 /** Freezes the supervised model as the reference, and takes the kernel's bandwidth from what it makes of some pairs. */
-export function layGround(model: Model, training: readonly TokenPair[], heldOut: readonly TokenPair[]): Ground {
+export function layGround(model: Model, training: readonly TokenPair[], heldOut: readonly TokenPair[], divergence: Divergence | undefined): Ground {
   const weights = model.weights();
   const reference = new Reference(weights, training, kernels.rbf({ sigma: 1 }));
   const sample = [...training.keys()].slice(0, BANDWIDTH_PAIRS);
   const sigma = medianDistance(reference.scores(sample));
   const kernel = kernels.rbf({ sigma });
-  return { training, heldOut, kernel, sigma, weights, reference, heldOutReference: score(model, heldOut, kernel) };
+  return { training, heldOut, kernel, sigma, divergence, weights, reference, heldOutReference: score(model, heldOut, kernel) };
 }
 
-function objectiveOf({ beta, gamma }: Reward, kernel: Kernel): DpoKernels {
-  return new DpoKernels({ loss: "sigmoid", beta, ...(gamma > 0 && { kernel, gamma }) });
+function objectiveOf({ beta, gamma, divergence, alpha = 0 }: Arm, kernel: Kernel): DpoKernels {
+  return new DpoKernels({ loss: "sigmoid", beta, ...(gamma > 0 && { kernel, gamma }), ...(divergence && { divergence, alpha }) });
 }
 
-/** What it takes to train one arm: a function that learns from the pairs at the given indices, given what the frozen model says of them. */
+/** What the frozen model says of a batch: hidden states where the arm has a divergence, which is one of all words, else log-probabilities. */
+function frozenFor({ divergence }: Arm, { reference }: Ground, indices: readonly number[], batch: Batch): ReferenceInput {
+  if (divergence !== undefined) return reference.head(batch);
+  const scores = reference.scores(indices);
+  return { logProbs: Float32Array.from([...scores.map((of) => of.chosen), ...scores.map((of) => of.rejected)]) };
+}
+
+/** What it takes to train one arm: a function that learns from some pairs, given what the frozen model says of them. */
 function learner(model: Model, ground: Ground, arm: Arm) {
   const objective = objectiveOf(arm, ground.kernel);
   const optimizer = optimizerWithRate(PREFERENCE.rate);
-  const learn = (indices: readonly number[], frozen: readonly PairScore[]): Step => {
-    const pairs = indices.map((index) => ground.training[index] as TokenPair);
-    const batch = padPairs(pairs);
-    const reference = Float32Array.from([...frozen.map((of) => of.chosen), ...frozen.map((of) => of.rejected)]);
+  const learn = (pairs: readonly TokenPair[], batch: Batch, reference: ReferenceInput): Step => {
     let metrics: Metrics = {};
     const loss = minimize(optimizer, model, () => {
       const hidden = model.hidden(batch);
@@ -134,15 +145,18 @@ export function trainArm(ground: Ground, arm: Arm, { steps, seed }: Schedule, on
   let milliseconds = 0;
   for (let step = 1; step <= steps; step++) {
     const indices = next.next().value;
-    const frozen = ground.reference.scores(indices);
+    const pairs = indices.map((index) => ground.training[index] as TokenPair);
+    const batch = padPairs(pairs);
+    const frozen = frozenFor(arm, ground, indices, batch);
     const started = performance.now();
-    const one = learn(indices, frozen);
+    const one = learn(pairs, batch, frozen);
     milliseconds += performance.now() - started;
     taken.push(one);
     if (step % every === 0 || step === steps) curve.push({ step, ...measure(CURVE_PAIRS) });
     onStep(one.loss);
   }
   const after = measure(ground.heldOut.length);
+  const divergence = ground.divergence && meanDivergence(model, ground.reference, ground.heldOut, ground.divergence);
   dispose();
   model.dispose();
   const stepSeconds = milliseconds / 1000 / steps;
@@ -151,6 +165,7 @@ export function trainArm(ground: Ground, arm: Arm, { steps, seed }: Schedule, on
     curve,
     before,
     after,
+    divergence,
     stepSeconds,
     losses: taken.map((one) => one.loss),
     metrics: taken.map((one) => one.metrics),

@@ -11,30 +11,6 @@
 namespace dpo::cpu {
 namespace {
 
-/// max(x − y) − min(x − y) over a row: infinite or NaN when a logit of either is.
-template <class S>
-double difference_range(const S* x, const S* y, std::int64_t count) {
-  using T = compute_t<S>;
-  constexpr std::int64_t kStep = lanes<T>;
-  const T infinity = std::numeric_limits<T>::infinity();
-  Vec<T> highest = broadcast(-infinity), lowest = broadcast(infinity), poison = {};
-  const auto add = [&](Vec<T> a, Vec<T> b) __attribute__((always_inline)) {
-    const Vec<T> u = a - b;
-    highest = max(u, highest);
-    lowest = min(u, lowest);
-    poison += u * T(0);
-  };
-  std::int64_t i = 0;
-  for (; i + kStep <= count; i += kStep) {
-    __builtin_prefetch(x + i + kLookAhead / sizeof(S));
-    __builtin_prefetch(y + i + kLookAhead / sizeof(S));
-    add(load(x + i), load(y + i));
-  }
-  for (; i < count; ++i) add(broadcast(to_compute(x[i])), broadcast(to_compute(y[i])));
-  return static_cast<double>(horizontal_max(highest)) + static_cast<double>(horizontal_max(-lowest)) +
-         static_cast<double>(horizontal_sum(poison));
-}
-
 template <class S>
 class DivergenceCall {
  public:
@@ -59,28 +35,31 @@ class DivergenceCall {
   const S* reference(std::int64_t row) const { return data<S>(args_.reference) + row * columns_; }
 
   dpo_status values() {
-    if (const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) { set_value(row, scratch); }); status != DPO_OK)
-      return status;
-    if (const dpo_status status = host->begin_writes(job_); status != DPO_OK) return status;
+    const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) { set_value(row, look_at(row, scratch), scratch); });
+    if (status != DPO_OK) return status;
+    if (const dpo_status begun = host->begin_writes(job_); begun != DPO_OK) return begun;
     outcomes_.write(args_.values);
     return DPO_OK;
   }
 
+  /// Where nobody sees the results of a call that fails, both passes over a row follow each other while it is in the cache.
   dpo_status values_and_gradient() {
-    // Results that the caller supplied are not touched by a call that fails, so those rows that may fail are tried first.
-    if (!host->discards_results(job_)) {
-      if (const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) {
-            if (!safe(row)) set_value(row, scratch);
-          });
-          status != DPO_OK)
-        return status;
+    const bool looks_first = !host->discards_results(job_);
+    RowSums* sums = looks_first ? allocate<RowSums>(job_, args_.policy.shape[0]) : nullptr;
+    if (looks_first) {
+      if (!sums) return out_of_memory(job_);
+      const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) {
+        sums[row] = look_at(row, scratch);
+        if (!sums[row].sure) set_value(row, sums[row], scratch);
+      });
+      if (status != DPO_OK) return status;
     }
     if (const dpo_status status = host->begin_writes(job_); status != DPO_OK) return status;
     S* gradient = data<S>(args_.grad_policy);
     const bool streamed = args_.policy.shape[0] * columns_ * static_cast<std::int64_t>(sizeof(S)) > kStreamBytes;
     const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) {
-      S* to = gradient + row * columns_;
-      outcomes_[row] = row_->gradient(policy(row), reference(row), row, upstreams_.gradient(row, to, streamed), scratch);
+      const RowSums found = looks_first ? sums[row] : look_at(row, scratch);
+      set_gradient(row, found, upstreams_.gradient(row, gradient + row * columns_, streamed), scratch);
       if (streamed) stream_fence();
     });
     if (status != DPO_OK) return status;
@@ -89,11 +68,17 @@ class DivergenceCall {
     return DPO_OK;
   }
 
-  bool safe(std::int64_t row) const {
-    return difference_range(policy(row), reference(row), columns_) / args_.options.temperature <= row_->safe_range();
+  RowSums look_at(std::int64_t row, T* scratch) const { return row_->sums(policy(row), reference(row), scratch); }
+
+  void set_value(std::int64_t row, const RowSums& sums, T* scratch) {
+    outcomes_[row] =
+        sums.state == RowState::finite ? row_->value(policy(row), reference(row), row, sums, scratch) : RowOutcome{sums.state, 0};
   }
 
-  void set_value(std::int64_t row, T* scratch) { outcomes_[row] = row_->value(policy(row), reference(row), row, scratch); }
+  void set_gradient(std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient, T* scratch) {
+    outcomes_[row] = sums.state == RowState::finite ? row_->gradient(policy(row), reference(row), row, sums, gradient, scratch)
+                                                    : RowOutcome{sums.state, 0};
+  }
 
   void clear_ignored_rows(S* gradient) const {
     for (std::int64_t row = 0; row < args_.policy.shape[0]; ++row) {

@@ -6,6 +6,7 @@
 
 #include "native/core/divergence.h"
 #include "native/cpu/storage.h"
+#include "native/math/divergences.h"
 
 namespace dpo::cpu {
 
@@ -22,7 +23,14 @@ struct RowOutcome {
   double value;
 };
 
-/// to += is not meant: the gradient upstream·dD/dx + target_upstream·d ln p[target]/dx is written.
+/// What a first look at both rows has found.
+struct RowSums {
+  math::RowMoments moments;
+  RowState state;  // finite or bad
+  bool sure;       // that value and gradient will be finite
+};
+
+/// Where the gradient upstream·dD/dx + target_upstream·d ln p[target]/dx goes.
 template <class S>
 struct RowGradient {
   S* to;
@@ -42,11 +50,15 @@ class DivergenceRow {
   /// Elements of working memory that gradient() needs, in units of T.
   virtual std::int64_t scratch_size() const = 0;
 
-  /// D of row number `row`, logits x of the policy and y of the reference.
-  virtual RowOutcome value(const S* x, const S* y, std::int64_t row, T* scratch) const = 0;
+  /// The first look at logits x of the policy and y of the reference. What follows is for rows that it found good.
+  virtual RowSums sums(const S* x, const S* y, T* scratch) const = 0;
 
-  /// The same with the gradient, which is written only when the outcome is finite or `upstream` is 0, and the logits are good.
-  virtual RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const = 0;
+  /// D of row number `row`.
+  virtual RowOutcome value(const S* x, const S* y, std::int64_t row, const RowSums& sums, T* scratch) const = 0;
+
+  /// The same with the gradient, which is written only when the outcome is finite or `upstream` is 0. It may take the place of x.
+  virtual RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
+                              T* scratch) const = 0;
 
   /// A row of finite logits whose differences x − y span at most this is sure to have a finite divergence and gradient.
   virtual double safe_range() const = 0;

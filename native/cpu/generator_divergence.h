@@ -13,6 +13,8 @@ class GeneratorDivergence final : public LogitDivergence {
       : LogitDivergence(columns), values_(data(values)), slopes_(data(slopes)) {}
 
  protected:
+  bool surely_finite(const math::RowMoments&) const override { return false; }
+
   RowTerms terms(const double* x, const double* y, std::int64_t row, const Normalizers& sums,
                  const WeightedPoints<double>* points, double*) const override {
     const std::int64_t count = columns();

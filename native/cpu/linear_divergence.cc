@@ -100,8 +100,10 @@ class LinearDivergence {
     if (const dpo_status status = policy_.load_rows(rows); status != DPO_OK) return status;
     if (const dpo_status status = make_logits(rows); status != DPO_OK) return status;
     return for_each_row([&](std::int64_t i, T* scratch) {
-      outcomes_[policy_.row(i)] =
-          row_->value(policy_logits_ + i * stride_, reference_logits_ + i * stride_, policy_.row(i), scratch);
+      const T* policy = policy_logits_ + i * stride_;
+      const T* reference = reference_logits_ + i * stride_;
+      const std::int64_t row = policy_.row(i);
+      outcomes_[row] = row_->value(policy, reference, row, row_->sums(policy, reference, scratch), scratch);
     });
   }
 
@@ -112,7 +114,8 @@ class LinearDivergence {
       T* logits = policy_logits_ + i * stride_;
       const std::int64_t row = policy_.row(i);
       const RowGradient<T> gradient = upstreams_.gradient(row, logits, false);
-      outcomes_[row] = row_->gradient(logits, reference_logits_ + i * stride_, row, gradient, scratch);
+      const T* reference = reference_logits_ + i * stride_;
+      outcomes_[row] = row_->gradient(logits, reference, row, row_->sums(logits, reference, scratch), gradient, scratch);
     });
     if (status != DPO_OK) return status;
     const auto already_made = [](Range, T*, T*) {};

@@ -7,6 +7,7 @@ namespace dpo::cpu {
 
 /// p at the points where t has this value, 0 elsewhere.
 struct MassAt {
+  static constexpr bool may_be_infinite = true;
   double t;
   template <class E, class V>
   math::PointTerms<V> at(const math::Ratio<V>& r) const {
@@ -22,6 +23,8 @@ class MaxLogRatio final : public LogitDivergence {
   using LogitDivergence::LogitDivergence;
 
  protected:
+  bool surely_finite(const math::RowMoments&) const override { return false; }
+
   RowTerms terms(const double* x, const double* y, std::int64_t, const Normalizers& sums, const WeightedPoints<double>* points,
                  double*) const override {
     const auto ratios = refined_ratios(x, y, sums);

@@ -24,39 +24,42 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     return Base::safe_range();
   }
 
-  RowOutcome value(const S* x, const S* y, std::int64_t row, T* scratch) const override {
+  RowOutcome value(const S* x, const S* y, std::int64_t row, const RowSums& sums, T* scratch) const override {
     if constexpr (kHasMoments) {
-      if (divergence_.passes == 1) {
-        const math::RowMoments found = moments(x, y);
-        const Normalizers sums{Normalizer(found.x), Normalizer(found.y)};
-        const RowState state = Base::state_of(sums);
-        if (state != RowState::finite) return {state, 0};
-        return exact(found) ? Base::outcome(divergence_.value(found)) : Base::value_of(x, y, row, sums, scratch);
-      }
+      if (exact(sums.moments)) return Base::outcome(divergence_.value(sums.moments));
     }
-    return Base::value(x, y, row, scratch);
+    return Base::value(x, y, row, sums, scratch);
   }
 
-  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const override {
+  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
+                      T* scratch) const override {
     if constexpr (kHasMoments) {
-      if (divergence_.passes == 1) {
-        const math::RowMoments found = moments(x, y);
-        const Normalizers sums{Normalizer(found.x), Normalizer(found.y)};
-        const RowState state = Base::state_of(sums);
-        if (state != RowState::finite) return {state, 0};
-        return exact(found) ? one_pass_gradient(x, y, found, sums, gradient)
-                            : Base::gradient_of(x, y, row, sums, gradient, scratch);
-      }
+      if (gradient.upstream != 0 && exact(sums.moments)) return one_pass_gradient(x, y, sums.moments, gradient);
     }
-    return Base::gradient(x, y, row, gradient, scratch);
+    return Base::gradient(x, y, row, sums, gradient, scratch);
   }
 
  protected:
+  math::RowMoments moments(const S* x, const S* y) const override {
+    double alpha = 0;
+    if constexpr (Divergence::moment == math::Moment::blend) alpha = divergence_.alpha;
+    return row_moments<Divergence::moment>(x, y, Base::columns(), Base::map(), alpha);
+  }
+
+  bool surely_finite(const math::RowMoments& found) const override {
+    if constexpr (requires { divergence_.surely_finite(found); }) return divergence_.surely_finite(found);
+    if constexpr (kHasMoments) return std::fabs(divergence_.value(found)) < kSurelyFits;
+    return true;
+  }
+
   RowTerms terms(const S* x, const S* y, std::int64_t, const Normalizers& sums, const WeightedPoints<T>* points,
                  T*) const override {
     PointSums<T> total = Base::sum(Base::ratios(x, y, sums), divergence_, points);
     if (total.term != 0 && std::fabs(total.term) < Divergence::refined_below)
       total = Base::sum(Base::refined_ratios(x, y, sums), divergence_, points);
+    if constexpr (requires { divergence_.precise(); }) {
+      if (divergence_.wants_precise(total.term)) total = Base::sum(Base::ratios(x, y, sums), divergence_.precise(), points);
+    }
     const T infinity = std::numeric_limits<T>::infinity();
     const bool infinite = (divergence_.infinite_where_q_is_0 && total.highest == infinity) ||
                           (divergence_.infinite_where_p_is_0 && total.lowest == -infinity);
@@ -70,22 +73,20 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
   }
 
  private:
-  static constexpr bool kHasMoments = requires { Divergence::moment; };
+  static constexpr bool kHasMoments = Divergence::moment != math::Moment::none;
 
-  /// Whether the row's moments have digits enough.
-  bool exact(const math::RowMoments& found) const { return !divergence_.cancels(found) && !std::isnan(divergence_.value(found)); }
+  /// A value in reach of this has a gradient that single precision can hold.
+  static constexpr double kSurelyFits = 1e30;
 
-  math::RowMoments moments(const S* x, const S* y) const {
-    double alpha = 0;
-    if constexpr (Divergence::moment == math::Moment::blend) alpha = divergence_.alpha;
-    return row_moments<Divergence::moment>(x, y, Base::columns(), Base::map(), alpha);
+  /// Whether the moments are all that the divergence wants, and have digits enough.
+  bool exact(const math::RowMoments& found) const {
+    return divergence_.passes == 1 && !divergence_.cancels(found) && !std::isnan(divergence_.value(found));
   }
 
-  RowOutcome one_pass_gradient(const S* x, const S* y, const math::RowMoments& found, const Normalizers& sums,
-                               const RowGradient<S>& gradient) const {
+  RowOutcome one_pass_gradient(const S* x, const S* y, const math::RowMoments& found, const RowGradient<S>& gradient) const {
     const RowOutcome result = Base::outcome(divergence_.value(found));
-    if (gradient.upstream == 0) Base::write_target_gradient(x, sums, gradient);
-    if (gradient.upstream == 0 || result.state != RowState::finite) return result;
+    if (result.state != RowState::finite) return result;
+    const Normalizers sums(found);
     const RowRatios<S, Map> ratios = Base::ratios(x, y, sums);
     const auto of_point = divergence_.template gradient<T>(found);
     Base::write(

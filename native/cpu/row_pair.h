@@ -15,10 +15,11 @@ namespace dpo::cpu {
 template <class T>
 struct VectorElementary {
   using Scalar = T;
-  static Vec<T> exp(Vec<T> x) { return cpu::exp(x); }
-  static Vec<T> log1p(Vec<T> x) { return cpu::log1p(x); }
-  static Vec<T> log1p_unit(Vec<T> x) { return cpu::log1p_unit(x); }
-  static math::ExpPair<Vec<T>> exp_pair(Vec<T> x) {
+  [[gnu::always_inline]] static Vec<T> exp(Vec<T> x) { return cpu::exp(x); }
+  [[gnu::always_inline]] static Vec<T> log1p(Vec<T> x) { return cpu::log1p(x); }
+  [[gnu::always_inline]] static Vec<T> quotient(Vec<T> a, Vec<T> b) { return detail::fast_quotient(a, b); }
+  [[gnu::always_inline]] static Vec<T> log1p_unit(Vec<T> x) { return cpu::log1p_unit(x); }
+  [[gnu::always_inline]] static math::ExpPair<Vec<T>> exp_pair(Vec<T> x) {
     const auto pair = cpu::exp_pair(x);
     return {pair.e, pair.em1};
   }
@@ -63,6 +64,8 @@ struct Normalizer {
 /// Those of the policy's row x and the reference's row y.
 struct Normalizers {
   Normalizer x, y;
+
+  explicit Normalizers(const math::RowMoments& found) : x(found.x), y(found.y) {}
 };
 
 /// Distances between the largest logits of two rows beyond which x − y is taken after subtracting both: next to such a distance
@@ -92,6 +95,8 @@ class RowRatios {
   /// t may be infinite, or NaN where neither side has mass.
   template <class N>
   [[gnu::always_inline]] math::LogRatio<Vec<T>> at(std::int64_t i, N n) const {
+    __builtin_prefetch(x_ + i + kLookAhead / sizeof(S));
+    __builtin_prefetch(y_ + i + kLookAhead / sizeof(S));
     const Vec<T> x = load_lanes(x_ + i, n), y = load_lanes(y_ + i, n);
     const Vec<T> cx = map_.capped(x), cy = map_.capped(y);
     const Exact<T> lp = less_split(Exact<T>{cx, Vec<T>{}}, x_sum_), lq = less_split(Exact<T>{cy, Vec<T>{}}, y_sum_);
@@ -105,7 +110,7 @@ class RowRatios {
  private:
   double scaled_shift(T shift) const { return static_cast<double>(shift) * map_.factor; }
 
-  Exact<T> logit_difference(Vec<T> x, Vec<T> y, Vec<T> cx, Vec<T> cy) const {
+  [[gnu::always_inline]] Exact<T> logit_difference(Vec<T> x, Vec<T> y, Vec<T> cx, Vec<T> cy) const {
     if constexpr (Map::caps) {
       return {map_.capped_difference(x, y, cx, cy) - (x_shift_ - y_shift_), Vec<T>{}};
     } else {
@@ -172,17 +177,14 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
   const T blend_shift =
       blends ? static_cast<T>(map.factor * (static_cast<double>(finite(largest(blend_max))) - blend_of_max)) : T(0);
 
-  Vec<T> x_sum[kWays] = {}, y_sum[kWays] = {}, x_peaks[kWays] = {}, y_peaks[kWays] = {}, first[kWays] = {}, second[kWays] = {};
+  Vec<T> x_sum[kWays] = {}, y_sum[kWays] = {}, first[kWays] = {}, second[kWays] = {};
   xs.for_each([&](std::int64_t i, Vec<T> cx, auto way) {
     __builtin_prefetch(x + count + i);
     __builtin_prefetch(y + count + i);
     const Vec<T> dx = map.scaled(cx - x_shift), dy = map.scaled(ys.at(i) - y_shift);
     const Vec<T> ex = exp(dx), ey = exp(dy);
-    // The largest logits' own 1 is counted apart: the rest may be far smaller.
-    x_sum[way] += select(dx < 0, ex, Vec<T>{});
-    y_sum[way] += select(dy < 0, ey, Vec<T>{});
-    x_peaks[way] += select(dx < 0, Vec<T>{}, ex);
-    y_peaks[way] += select(dy < 0, Vec<T>{}, ey);
+    x_sum[way] += ex;
+    y_sum[way] += ey;
     if constexpr (blends) first[way] += exp((a * dx + b * dy) - blend_shift);
     if constexpr (of_x) first[way] += ex * (dx - dy);
     if constexpr (of_y) second[way] += ey * (dx - dy);
@@ -191,8 +193,10 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
     return static_cast<double>(horizontal_sum((ways[0] + ways[1]) + (ways[2] + ways[3])));
   };
   math::RowMoments result;
-  result.x = {map.factor * static_cast<double>(largest(x_max)), total(x_sum) + total(x_peaks)};
-  result.y = {map.factor * static_cast<double>(largest(y_max)), total(y_sum) + total(y_peaks)};
+  result.x = {map.factor * static_cast<double>(largest(x_max)), total(x_sum)};
+  result.y = {map.factor * static_cast<double>(largest(y_max)), total(y_sum)};
+  if (result.x.sum < kPeaked) result.x.sum = peaked_exp_sum(xs, map, x_shift);
+  if (result.y.sum < kPeaked) result.y.sum = peaked_exp_sum(ys, map, y_shift);
   const double apart = map.factor * (static_cast<double>(x_shift) - static_cast<double>(y_shift));
   if constexpr (blends) {
     const double of_shifts = alpha * static_cast<double>(x_shift) + (1 - alpha) * static_cast<double>(y_shift);

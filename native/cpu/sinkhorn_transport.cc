@@ -4,7 +4,8 @@
 // neither overflows nor loses what counts; when the potentials have drifted too far from those, one step is done by log-sum-exp
 // and the kernel is made anew (Schmitzer 2019, "Stabilized sparse scaling algorithms for entropy regularized transport
 // problems"). ε goes down from the range of the costs. Steps are over-relaxed by what the observed rate of convergence asks for
-// (Lehmann et al. 2022, "A note on overrelaxation in the Sinkhorn algorithm").
+// (Lehmann et al. 2022, "A note on overrelaxation in the Sinkhorn algorithm"). Where even that takes long, which is where ε is
+// small, Newton's method on the dual finishes (Brauer et al. 2017, "A Sinkhorn-Newton method for entropic optimal transport").
 #include <type_traits>
 
 #include "native/cpu/gemm.h"
@@ -22,11 +23,10 @@ constexpr double kScaling = 4;            // of ε, from one stage to the next
 constexpr double kStageTolerance = 1e-2;  // for all ε but the last
 constexpr double kMaxDrift = 100;         // of potentials from the absorbed ones
 constexpr std::int64_t kSymmetricSteps = 100;
-constexpr std::int64_t kPatience = 100;  // steps of one stage before Newton's method takes over
-constexpr std::int64_t kNewtonSteps =
-    200;                               // of one stage; about ten are usual, and with more it is ε that is too small for double
-constexpr double kMaxNewtonStep = 20;  // of any potential
-constexpr double kRidge = 1e-13;       // added to the scaled Hessian, whose eigenvalues are in [0, 1]
+constexpr std::int64_t kPatience = 100;     // steps of one stage before Newton's method takes over
+constexpr std::int64_t kNewtonSteps = 200;  // of one stage; ten are usual, and after so many ε is too small for double
+constexpr double kNewtonReach = 20;         // of a first step, for any potential
+constexpr double kRidge = 1e-13;            // added to the scaled Hessian, whose eigenvalues are in [0, 1]
 constexpr int kMaxHalvings = 20;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -79,7 +79,8 @@ class Sinkhorn {
   bool converge_newton(double tolerance);
   double fit_p();
   void newton_direction();
-  void newton_step();
+  void make_hessian();
+  void newton_step(double& reach);
   double fit(Side& to, Side& from);
   bool fit_by_kernel(Side& to, Side& from) const;
   void fit_by_logarithms(Side& to, const Side& from) const;
@@ -108,6 +109,7 @@ class Relaxation {
 
  private:
   static constexpr int kWindow = 8;
+  static constexpr double kMost = 1.9;  // with 2 nothing settles
 
   /// `rate` is what one iteration leaves of the error. With relaxation ω and the plain iteration's rate θ it is the larger root
   /// of (rate + ω − 1)² = rate·ω²·θ, or ω − 1 when that has no real root; ω = 2/(1 + √(1 − θ)) makes it the smallest.
@@ -117,7 +119,7 @@ class Relaxation {
       factor_ = 1;
     } else if (rate > excess) {
       const double plain_rate = (rate + excess) * (rate + excess) / (rate * factor_ * factor_);
-      factor_ = 2 / (1 + std::sqrt(std::max(0.0, 1 - plain_rate)));
+      factor_ = std::min(kMost, 2 / (1 + std::sqrt(std::max(0.0, 1 - plain_rate))));
     }
   }
 
@@ -138,7 +140,8 @@ double largest_distance(const std::vector<double>& a, const std::vector<double>&
 double marginal_error(const Side& side) {
   V sum = {};
   for (std::size_t i = 0; i < side.mass.size(); i += kStep) {
-    const V excess = exp(load(&side.potential[i]) - load(&side.target[i])) - 1.0;
+    // e^500 is error enough, and e^1000 would be infinite, of which places past the end could not have none.
+    const V excess = exp(min(broadcast(500.0), load(&side.potential[i]) - load(&side.target[i]))) - 1.0;
     sum += load(&side.mass[i]) * max(excess, -excess);
   }
   return horizontal_sum(sum);
@@ -160,12 +163,20 @@ void Sinkhorn::set_epsilon(double epsilon) {
   kernel_made_ = false;
 }
 
-/// Calls body(i, blocks) for vectors i of `count` places, eight at a time as far as they go: `blocks` is a constant, 8 or 1.
-template <class Body>
-void for_blocks(std::size_t count, const Body& body) {
-  std::size_t i = 0;
-  for (; i + 8 * kStep <= count; i += 8 * kStep) body(i, std::integral_constant<std::size_t, 8>{});
-  for (; i < count; i += kStep) body(i, std::integral_constant<std::size_t, 1>{});
+/// sums = Σ_j weight_j · row j of a matrix whose rows have sums.size() elements. Rows are read from end to end, several at once.
+void weighted_row_sum(const double* matrix, std::span<const double> weights, std::span<double> sums) {
+  const auto add = [&](std::size_t j, auto rows) {
+    const double* const first = matrix + j * sums.size();
+    for (std::size_t i = 0; i < sums.size(); i += kStep) {
+      V sum = load(&sums[i]);
+      for (std::size_t row = 0; row < rows; ++row) sum += weights[j + row] * load(first + row * sums.size() + i);
+      store(&sums[i], sum);
+    }
+  };
+  std::fill(sums.begin(), sums.end(), 0.0);
+  std::size_t j = 0;
+  for (; j + 8 <= weights.size(); j += 8) add(j, std::integral_constant<std::size_t, 8>{});
+  for (; j < weights.size(); ++j) add(j, std::integral_constant<std::size_t, 1>{});
 }
 
 /// to.target = −ln Σ_j e^(from.log_mass_j + from.potential_j − C_j/ε), and the error of the marginal at to's present potential.
@@ -182,19 +193,10 @@ bool Sinkhorn::fit_by_kernel(Side& to, Side& from) const {
   for (std::size_t j = 0; j < from.mass.size(); j += kStep) {
     store(&from.weight[j], load(&from.mass[j]) * exp(load(&from.potential[j]) - load(&from.absorbed[j])));
   }
-  const std::size_t points = from.points.size(), width = to.mass.size();
-  for_blocks(width, [&](std::size_t i, auto blocks) {
-    V sums[blocks] = {};
-    const double* kernel = &from.kernel[i];
-    for (std::size_t j = 0; j < points; ++j, kernel += width) {
-      const V weight = broadcast(from.weight[j]);
-      for (std::size_t block = 0; block < blocks; ++block) sums[block] += weight * load(kernel + block * kStep);
-    }
-    for (std::size_t block = 0; block < blocks; ++block) {
-      const std::size_t at = i + block * kStep;
-      store(&to.target[at], load(&to.absorbed[at]) - log(sums[block]));
-    }
-  });
+  weighted_row_sum(from.kernel.data(), std::span(from.weight).first(from.points.size()), to.target);
+  for (std::size_t i = 0; i < to.target.size(); i += kStep) {
+    store(&to.target[i], load(&to.absorbed[i]) - log(load(&to.target[i])));
+  }
   return largest_distance(to.target, to.absorbed) <= kMaxDrift;
 }
 
@@ -273,22 +275,23 @@ double Sinkhorn::fit_p() {
 
 /// Newton steps on q's potential take turns with Sinkhorn's, which even out what is far from any quadratic.
 bool Sinkhorn::converge_newton(double tolerance) {
+  double reach = kNewtonReach;
+  fit_p();
   for (std::int64_t step = 0; step < kNewtonSteps && !out_of_steps(); ++step) {
     ++iterations_;
-    fit_p();
     fit(q_, p_);
     move(q_, 1);
     fit_p();
     error_ = fit(q_, p_);
     if (error_ <= tolerance) return true;
-    newton_step();
+    newton_step(reach);
   }
   return false;
 }
 
 /// Solves A x = b for a symmetric A (n rows of `width`, the lower triangle counts) by Cholesky's factor, which takes A's place,
-/// and x b's. Rows are zero past the diagonal's vector.
-void solve_positive(double* a, std::size_t n, std::size_t width, double ridge, double* b) {
+/// and x b's. Squares on the factor's diagonal are at least `least`.
+void solve_positive(double* a, std::size_t n, std::size_t width, double least, double* b) {
   const auto row = [&](std::size_t i) { return a + i * width; };
   const auto dot = [](const double* x, const double* y, std::size_t count) {
     V sum = {};
@@ -300,7 +303,7 @@ void solve_positive(double* a, std::size_t n, std::size_t width, double ridge, d
   };
   for (std::size_t i = 0; i < n; ++i) {
     for (std::size_t j = 0; j < i; ++j) row(i)[j] = (row(i)[j] - dot(row(i), row(j), j)) / row(j)[j];
-    row(i)[i] = std::sqrt(std::max(ridge, row(i)[i] - dot(row(i), row(i), i)));
+    row(i)[i] = std::sqrt(std::max(least, row(i)[i] - dot(row(i), row(i), i)));
     b[i] = (b[i] - dot(row(i), b, i)) / row(i)[i];
   }
   for (std::size_t i = n; i-- > 0;) {
@@ -311,20 +314,30 @@ void solve_positive(double* a, std::size_t n, std::size_t width, double ridge, d
 
 /// The dual's gradient in γ is r = q − c, where c is the marginal of the plan P whose rows meet p, and its Hessian is
 /// −(diag c − Pᵀ diag(1/p) P) = −S(I − MᵀM)S with S = diag √c and M_ij = P_ij/√(p_i c_j). The direction is S⁻¹(I − MᵀM)⁻¹S⁻¹r.
+/// Where c is far below q the quadratic says nothing, and q's part in its place in S keeps the step within bounds.
 void Sinkhorn::newton_direction() {
-  const std::size_t rows = p_.points.size(), columns = q_.points.size(), width = q_.mass.size();
+  const std::size_t columns = q_.points.size(), width = q_.mass.size();
   newton_.scale.assign(width, 0.0);
   newton_.direction.assign(width, 0.0);
+  for (std::size_t j = 0; j < columns; ++j) {
+    const double marginal = q_.mass[j] * std::exp(q_.potential[j] - q_.target[j]);
+    newton_.scale[j] = 1 / std::sqrt(std::max(marginal, q_.mass[j] / kNewtonReach));
+    newton_.direction[j] = (q_.mass[j] - marginal) * newton_.scale[j];
+  }
+  make_hessian();
+  solve_positive(newton_.hessian.data(), columns, width, kRidge, newton_.direction.data());
+  for (std::size_t j = 0; j < columns; ++j) newton_.direction[j] *= newton_.scale[j];
+}
+
+/// I − MᵀM and the ridge; M from the kernel.
+void Sinkhorn::make_hessian() {
+  const std::size_t rows = p_.points.size(), columns = q_.points.size(), width = q_.mass.size();
   newton_.plan.resize(rows * width);
   newton_.hessian.resize(columns * width);
   newton_.gemm.resize(gemm_workspace<double>);
-  for (std::size_t j = 0; j < columns; ++j) {
-    const double marginal = q_.mass[j] * std::exp(q_.potential[j] - q_.target[j]);
-    newton_.scale[j] = 1 / std::sqrt(std::max(marginal, std::numeric_limits<double>::min()));
-    newton_.direction[j] = (q_.mass[j] - marginal) * newton_.scale[j];
+  for (std::size_t j = 0; j < width; ++j) {
     q_.weight[j] = q_.mass[j] * std::exp(q_.potential[j] - q_.absorbed[j]) * newton_.scale[j];
   }
-  std::fill(q_.weight.begin() + static_cast<std::ptrdiff_t>(columns), q_.weight.end(), 0.0);
   for (std::size_t i = 0; i < rows; ++i) {
     const double weight = std::sqrt(p_.mass[i]) * std::exp(p_.potential[i] - p_.absorbed[i]);
     for (std::size_t j = 0; j < width; j += kStep) {
@@ -337,30 +350,29 @@ void Sinkhorn::newton_direction() {
                Update::overwrite, newton_.gemm);
   for (double& element : newton_.hessian) element = -element;
   for (std::size_t j = 0; j < columns; ++j) newton_.hessian[j * width + j] += 1 + kRidge;
-  solve_positive(newton_.hessian.data(), columns, width, kRidge, newton_.direction.data());
-  for (std::size_t j = 0; j < columns; ++j) newton_.direction[j] *= newton_.scale[j];
 }
 
-/// One step, cut to kMaxNewtonStep because the dual is of second order only nearby, and halved until the dual grows.
-void Sinkhorn::newton_step() {
+/// One step, no longer than `reach` because the dual is of second order only nearby, and halved until the dual grows. Steps that
+/// could have been longer make the next ones longer: nearly separate parts of a plan may have far to go.
+void Sinkhorn::newton_step(double& reach) {
   newton_direction();
   const std::size_t columns = q_.points.size();
-  double slope = 0, largest = 0, centre = 0;
+  double centre = 0, slope = 0;
   for (std::size_t j = 0; j < columns; ++j) centre += q_.mass[j] * newton_.direction[j];
   for (std::size_t j = 0; j < columns; ++j) {
-    newton_.direction[j] -= centre;
-    largest = std::max(largest, std::fabs(newton_.direction[j]));
+    newton_.direction[j] = std::clamp(newton_.direction[j] - centre, -reach, reach);
     slope += q_.mass[j] * (1 - std::exp(q_.potential[j] - q_.target[j])) * newton_.direction[j];
   }
   std::fill(newton_.direction.begin() + static_cast<std::ptrdiff_t>(columns), newton_.direction.end(),
             newton_.direction[columns - 1]);
   newton_.start = q_.potential;
   const double before = mean(p_) + mean(q_), rounding = 1e-14 * range_ / epsilon_;
-  double length = std::min(1.0, kMaxNewtonStep / largest);
+  double length = 1;
   for (int halvings = 0; halvings < kMaxHalvings; ++halvings, length /= 2) {
     for (std::size_t j = 0; j < newton_.start.size(); ++j) q_.potential[j] = newton_.start[j] + length * newton_.direction[j];
-    if (fit_p() >= before + 1e-4 * length * slope - rounding) return;
+    if (fit_p() >= before + 1e-4 * length * slope - rounding) break;
   }
+  reach = std::clamp(length == 1 ? 2 * reach : length * reach, kNewtonReach, std::max(kNewtonReach, range_ / epsilon_));
 }
 
 bool same_measure(const Side& p, const Side& q) { return p.points == q.points && p.log_mass == q.log_mass; }
@@ -406,7 +418,7 @@ void write_potentials(const Side& side, const Side& other, double epsilon, std::
 TransportResult sinkhorn_transport(const TransportProblem& problem, TransportWorkspace& workspace, std::span<double> f,
                                    std::span<double> g) {
   const CostRange range = load_sides(problem, workspace);
-  if (!range.finite) return unusable_cost();
+  if (!range.usable) return unusable_cost();
   Sinkhorn sinkhorn(problem, workspace, range.highest - range.lowest);
   const bool converged = sinkhorn.solve();
   const std::size_t n = problem.log_p.size();

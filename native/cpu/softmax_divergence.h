@@ -2,6 +2,7 @@
 // dD/dx_j = w_j − p_j·Σw, comes last, by way of p and w in working memory.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "native/cpu/divergence_row.h"
@@ -31,13 +32,15 @@ struct RowTerms {
 
 /// p − q, for the sum of them or to be stored.
 struct Differences {
+  static constexpr bool may_be_infinite = false;
+
   template <class E, class V>
   math::PointTerms<V> at(const math::Ratio<V>& r) const {
     return {r.difference, r.difference};
   }
 };
 
-/// Sums over the points of a row, and the extremes of t.
+/// Sums over the points of a row, and, of a divergence that may be infinite, the extremes of t.
 template <class T>
 struct PointSums {
   double term = 0, weight = 0;
@@ -56,8 +59,10 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t
     Vec<T> term = {}, weight = {};
     const auto add = [&](std::int64_t i, auto n) __attribute__((always_inline)) {
       math::LogRatio<Vec<T>> r = ratios.at(i, n);
-      highest = max(r.t, highest);
-      lowest = min(r.t, lowest);
+      if constexpr (Divergence::may_be_infinite) {
+        highest = max(r.t, highest);
+        lowest = min(r.t, lowest);
+      }
       r.t = clamped_log_ratio<T>(r.t);
       const auto ratio = math::ratio_of<E>(r);
       const math::PointTerms<Vec<T>> terms = divergence.template at<E>(ratio);
@@ -91,19 +96,48 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   std::int64_t scratch_size() const override { return 2 * points_size(); }
   double safe_range() const override { return 1e30; }
 
-  RowOutcome value(const S* x, const S* y, std::int64_t row, T* scratch) const override {
-    const Normalizers sums = normalizers(x, y);
-    const RowState state = state_of(sums);
-    return state == RowState::finite ? value_of(x, y, row, sums, scratch) : RowOutcome{state, 0};
+  RowSums sums(const S* x, const S* y, T*) const override {
+    const math::RowMoments found = moments(x, y);
+    const Normalizers normalizers(found);
+    if (!std::isfinite(normalizers.x.log_sum_exp())) return {found, RowState::bad_policy, false};
+    if (!std::isfinite(normalizers.y.log_sum_exp())) return {found, RowState::bad_reference, false};
+    return {found, RowState::finite, surely_finite(found)};
   }
 
-  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const override {
-    const Normalizers sums = normalizers(x, y);
-    const RowState state = state_of(sums);
-    return state == RowState::finite ? gradient_of(x, y, row, sums, gradient, scratch) : RowOutcome{state, 0};
+  RowOutcome value(const S* x, const S* y, std::int64_t row, const RowSums& sums, T* scratch) const override {
+    return outcome(terms(x, y, row, Normalizers(sums.moments), nullptr, scratch));
+  }
+
+  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
+                      T* scratch) const override {
+    const Normalizers normalizers(sums.moments);
+    if (gradient.upstream == 0) {
+      const RowOutcome result = value(x, y, row, sums, scratch);
+      write_target_gradient(x, normalizers, gradient);
+      return result;
+    }
+    const WeightedPoints<T> points{scratch, scratch + points_size()};
+    const RowTerms found = terms(x, y, row, normalizers, &points, scratch + 2 * points_size());
+    const RowOutcome result = outcome(found);
+    if (result.state != RowState::finite) return result;
+    const T slope = static_cast<T>(found.slope), mean = static_cast<T>(found.weight_sum);
+    write(
+        x, normalizers, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+          const Vec<T> p = load_lanes(points.p + i, n);
+          return PointGradient<T>{slope * (load_lanes(points.weight + i, n) - p * mean), p};
+        });
+    return result;
   }
 
  protected:
+  /// The log-sum-exps of both rows, and what else the divergence takes from the first pass.
+  virtual math::RowMoments moments(const S* x, const S* y) const {
+    return row_moments<math::Moment::none>(x, y, columns_, map_, 0);
+  }
+
+  /// Whether these moments rule out an infinite value or gradient, and every other failure.
+  virtual bool surely_finite(const math::RowMoments&) const { return true; }
+
   /// D by all its passes; with p and w when `points` are wanted. `scratch` is what lies behind the points.
   virtual RowTerms terms(const S* x, const S* y, std::int64_t row, const Normalizers& sums, const WeightedPoints<T>* points,
                          T* scratch) const = 0;
@@ -127,16 +161,6 @@ class SoftmaxDivergence : public DivergenceRow<S> {
     return {x, y, map_, sums, sum(ratios(x, y, sums), Differences{}, nullptr).term};
   }
 
-  Normalizers normalizers(const S* x, const S* y) const {
-    return {Normalizer(softmax_sums<Detail::none>(x, columns_, map_).exps),
-            Normalizer(softmax_sums<Detail::none>(y, columns_, map_).exps)};
-  }
-
-  static RowState state_of(const Normalizers& sums) {
-    if (!std::isfinite(sums.x.log_sum_exp())) return RowState::bad_policy;
-    return std::isfinite(sums.y.log_sum_exp()) ? RowState::finite : RowState::bad_reference;
-  }
-
   static RowOutcome outcome(const RowTerms& found) {
     return found.converged ? outcome(found.value) : RowOutcome{RowState::not_converged, 0};
   }
@@ -144,30 +168,6 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   static RowOutcome outcome(double value) {
     const bool fits = std::fabs(value) <= static_cast<double>(std::numeric_limits<T>::max());
     return fits ? RowOutcome{RowState::finite, value} : RowOutcome{RowState::infinite, std::numeric_limits<double>::infinity()};
-  }
-
-  RowOutcome value_of(const S* x, const S* y, std::int64_t row, const Normalizers& sums, T* scratch) const {
-    return outcome(terms(x, y, row, sums, nullptr, scratch));
-  }
-
-  RowOutcome gradient_of(const S* x, const S* y, std::int64_t row, const Normalizers& sums, const RowGradient<S>& gradient,
-                         T* scratch) const {
-    if (gradient.upstream == 0) {
-      const RowOutcome result = value_of(x, y, row, sums, scratch);
-      write_target_gradient(x, sums, gradient);
-      return result;
-    }
-    const WeightedPoints<T> points{scratch, scratch + points_size()};
-    const RowTerms found = terms(x, y, row, sums, &points, scratch + 2 * points_size());
-    const RowOutcome result = outcome(found);
-    if (result.state != RowState::finite) return result;
-    const T slope = static_cast<T>(found.slope), mean = static_cast<T>(found.weight_sum);
-    write(
-        x, sums, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
-          const Vec<T> p = load_lanes(points.p + i, n);
-          return PointGradient<T>{slope * (load_lanes(points.weight + i, n) - p * mean), p};
-        });
-    return result;
   }
 
   /// Writes the gradient of target_upstream·ln p[target] alone.
@@ -219,10 +219,13 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   std::int64_t peak_of(const S* x, const Normalizers& sums) const {
     constexpr double kHalf = 0.7;
     if (sums.x.log_sum > kHalf) return -1;
+    Vec<T> largest = broadcast(-std::numeric_limits<T>::infinity());
+    std::int64_t whole = columns_ / lanes<T> * lanes<T>;
+    for (std::int64_t i = 0; i < whole; i += lanes<T>) largest = max(load(x + i), largest);
+    T highest = horizontal_max(largest);
+    for (std::int64_t i = whole; i < columns_; ++i) highest = std::max(highest, to_compute(x[i]));
     std::int64_t peak = 0;
-    for (std::int64_t i = 1; i < columns_; ++i) {
-      if (to_compute(x[i]) > to_compute(x[peak])) peak = i;
-    }
+    while (to_compute(x[peak]) != highest) ++peak;
     return peak;
   }
 

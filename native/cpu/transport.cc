@@ -15,6 +15,7 @@ using Side = TransportWorkspace::Side;
 using V = Vec<double>;
 
 constexpr std::size_t kStep = lanes<double>;
+constexpr double kWidestRange = 1e300;  // of costs, so that sums of a few of them are finite
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void load_masses(std::span<const double> log_masses, Side& side) {
@@ -55,9 +56,10 @@ CostRange load_sides(const TransportProblem& problem, TransportWorkspace& worksp
       const double cost = problem.cost[i * n + j];
       range.lowest = std::min(range.lowest, cost);
       range.highest = std::max(range.highest, cost);
-      range.finite &= std::isfinite(cost);
+      range.usable &= std::isfinite(cost);
     }
   }
+  range.usable &= range.highest - range.lowest <= kWidestRange;
   load_costs(workspace.p, workspace.q, [&](auto i, auto j) { return problem.cost[i * n + j] - range.lowest; });
   load_costs(workspace.q, workspace.p, [&](auto j, auto i) { return problem.cost[i * n + j] - range.lowest; });
   return range;
@@ -300,9 +302,14 @@ TransportResult transport_divergence(const dpo_transport_options& options, std::
   } else {
     embedding_cost(options.embeddings, support, static_cast<TransportMetric>(options.metric), workspace, workspace.cost);
   }
-  const TransportProblem problem{
-      workspace.log_p, workspace.log_q,     workspace.cost,         static_cast<TransportMethod>(options.method),
-      options.epsilon, options.debias != 0, options.max_iterations, options.tolerance};
+  const TransportProblem problem{.log_p = workspace.log_p,
+                                 .log_q = workspace.log_q,
+                                 .cost = workspace.cost,
+                                 .method = static_cast<TransportMethod>(options.method),
+                                 .epsilon = options.epsilon,
+                                 .debias = options.debias != 0,
+                                 .max_iterations = options.max_iterations,
+                                 .tolerance = options.tolerance};
   workspace.f.resize(gradient.empty() ? 0 : support.size());
   const TransportResult result = solve_transport(problem, workspace, workspace.f);
   if (gradient.empty()) return result;

@@ -35,7 +35,8 @@ struct TransportProblem {
   double tolerance = 1e-6;             // of Sinkhorn: L1 error of the marginals
 };
 
-/// `iterations` and `marginal_error` are the largest of the up to three transports that a debiased one consists of.
+/// `iterations` are Sinkhorn's, or the pivots of an exact transport. They and `marginal_error` are the largest of the three
+/// transports that a debiased one consists of.
 struct TransportResult {
   double value = 0;
   bool converged = true;
@@ -45,7 +46,7 @@ struct TransportResult {
 
 /// Working memory, kept from call to call; one for each thread.
 struct TransportWorkspace {
-  /// One side of a transport: points that carry mass, and what is known of them. Arrays are padded, see sinkhorn_transport.cc.
+  /// One side of a transport: points that carry mass, and what is known of them. Padding: see transport_solvers.h.
   struct Side {
     std::vector<std::int64_t> points;  // their places in the support
     std::vector<double> mass, log_mass;
@@ -77,7 +78,7 @@ struct TransportWorkspace {
 /// Solves the problem. f and g (n each, or empty: not wanted) receive ∂value/∂p and ∂value/∂q up to constants: f is centred to
 /// Σ p f = 0, and for a transport without `debias` g is such that value = Σ q g. Points without mass get the potential that they
 /// would have with a little of it.
-/// A cost that is not finite gives the value NaN and converged = false.
+/// A cost that is not finite, or costs that lie more than 1e300 apart, give the value NaN and converged = false.
 TransportResult solve_transport(const TransportProblem& problem, TransportWorkspace& workspace, std::span<double> f,
                                 std::span<double> g = {});
 
@@ -95,9 +96,8 @@ void top_k_union(std::span<const double> p, std::span<const double> q, std::int6
 /// Rows and columns `support` of a [V, V] f32 or f64 matrix.
 void restrict_cost(const dpo_tensor& matrix, std::span<const std::int64_t> support, std::span<double> cost);
 
-/// Distances between the rows `support` of a [V, E] tensor, computed in f64: symmetric, and exactly 0 between equal rows (cosine:
-/// between rows of which one is a positive multiple of the other up to rounding, about 0). The cosine of a row of zeros with
-/// anything but itself counts as 0.
+/// Distances between the rows `support` of a [V, E] tensor, computed in f64: symmetric, and exactly 0 between equal rows. The
+/// cosine of a row of zeros with any other row counts as 0.
 void embedding_cost(const dpo_tensor& embeddings, std::span<const std::int64_t> support, TransportMetric metric,
                     TransportWorkspace& workspace, std::span<double> cost);
 

@@ -46,6 +46,8 @@ class TransportRow final : public LogitDivergence {
   double safe_range() const override { return -1; }
 
  protected:
+  bool surely_finite(const math::RowMoments&) const override { return false; }
+
   RowTerms terms(const double* x, const double* y, std::int64_t, const Normalizers& sums, const WeightedPoints<double>* points,
                  double*) const override {
     const auto size = static_cast<std::size_t>(columns());

@@ -12,7 +12,7 @@ namespace dpo::cpu {
 /// The costs between points with mass: `lowest` is taken off those held by the sides.
 struct CostRange {
   double lowest, highest;
-  bool finite;
+  bool usable;
 };
 
 /// Points with less mass than this are left out. They could not change a result, but their logarithms would widen the range of

@@ -23,17 +23,22 @@ class WideDivergence final : public DivergenceRow<S> {
   }
   double safe_range() const override { return std::min(wide_->safe_range(), 1e30); }
 
-  RowOutcome value(const S* x, const S* y, std::int64_t row, T* scratch) const override {
+  RowSums sums(const S* x, const S* y, T* scratch) const override {
     const Buffers buffers = widen(x, y, scratch);
-    return fitting(wide_->value(buffers.x, buffers.y, row, buffers.scratch));
+    return wide_->sums(buffers.x, buffers.y, buffers.scratch);
   }
 
-  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const override {
+  RowOutcome value(const S* x, const S* y, std::int64_t row, const RowSums& sums, T* scratch) const override {
+    const Buffers buffers = widen(x, y, scratch);
+    return fitting(wide_->value(buffers.x, buffers.y, row, sums, buffers.scratch));
+  }
+
+  RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
+                      T* scratch) const override {
     const Buffers buffers = widen(x, y, scratch);
     const RowGradient<double> wide{buffers.gradient, gradient.upstream, gradient.target_upstream, gradient.target, false};
-    const RowOutcome result = fitting(wide_->gradient(buffers.x, buffers.y, row, wide, buffers.scratch));
-    if (result.state == RowState::finite || (result.state == RowState::infinite && gradient.upstream == 0))
-      narrow(x, buffers.gradient, gradient.to);
+    const RowOutcome result = fitting(wide_->gradient(buffers.x, buffers.y, row, sums, wide, buffers.scratch));
+    if (result.state == RowState::finite || gradient.upstream == 0) narrow(x, buffers.gradient, gradient.to);
     return result;
   }
 

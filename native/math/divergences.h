@@ -52,17 +52,19 @@ struct ExpPair {
 template <class T>
 struct ScalarElementary {
   using Scalar = T;
-  DPO_HD static T exp(T x) { return std::exp(x); }
-  DPO_HD static T log1p(T x) { return std::log1p(x); }
+  DPO_HD_INLINE static T exp(T x) { return std::exp(x); }
+  DPO_HD_INLINE static T log1p(T x) { return std::log1p(x); }
+  /// a/b for b between ½ and 4.
+  DPO_HD_INLINE static T quotient(T a, T b) { return a / b; }
   /// For −½ ≤ x ≤ 1.
-  DPO_HD static T log1p_unit(T x) { return std::log1p(x); }
+  DPO_HD_INLINE static T log1p_unit(T x) { return std::log1p(x); }
   /// For x ≤ 0.
-  DPO_HD static ExpPair<T> exp_pair(T x) { return {std::exp(x), std::expm1(x)}; }
+  DPO_HD_INLINE static ExpPair<T> exp_pair(T x) { return {std::exp(x), std::expm1(x)}; }
 };
 
 /// Σ c_k x^k, the highest power first.
 template <class V, class T, int N>
-DPO_HD V horner(V x, const T (&coefficients)[N]) {
+DPO_HD_INLINE V horner(V x, const T (&coefficients)[N]) {
   V sum = V{} + coefficients[0];
   for (int i = 1; i < N; ++i) sum = sum * x + coefficients[i];
   return sum;
@@ -81,9 +83,18 @@ struct InverseFactorials {
   }
 };
 
+/// (−1)^k/(k(k−1)), from k = Terms + 1 down to 2.
+template <class T, int Terms>
+struct AlternatingInverseProducts {
+  T values[Terms];
+  constexpr AlternatingInverseProducts() : values{} {
+    for (int k = 2; k < Terms + 2; ++k) values[Terms + 1 - k] = static_cast<T>((k % 2 == 0 ? 1.0 : -1.0) / (k * (k - 1)));
+  }
+};
+
 /// e^v − 1 − v = v²·Σ v^k/(k+2)! for |v| ≤ 1.
 template <class E, class V>
-DPO_HD V expm1_less_linear(V v) {
+DPO_HD_INLINE V expm1_less_linear(V v) {
   using T = typename E::Scalar;
   constexpr InverseFactorials<T, sizeof(T) == 4 ? 9 : 17> inverse;
   return v * v * horner(v, inverse.values);
@@ -107,7 +118,7 @@ struct Ratio : LogRatio<V> {
 };
 
 template <class E, class V>
-DPO_HD Ratio<V> ratio_of(const LogRatio<V>& r) {
+DPO_HD_INLINE Ratio<V> ratio_of(const LogRatio<V>& r) {
   const auto above = r.t >= 0;
   const V distance = above ? r.t : -r.t;
   const ExpPair<V> pair = E::exp_pair(-distance);
@@ -155,7 +166,7 @@ struct RowMoments {
 };
 
 /// The moments that a one-pass divergence wants beside the log-sum-exps.
-enum class Moment { x_differences, y_differences, both_differences, blend };
+enum class Moment { none, x_differences, y_differences, both_differences, blend };
 
 /// Below this kl (for others: what corresponds to it) the moments have lost too many digits.
 inline constexpr double near_identical = 1.0 / 32;
@@ -167,7 +178,7 @@ struct KlTerms {
 };
 
 template <class E, class V>
-DPO_HD KlTerms<V> kl_terms(const Ratio<V>& r) {
+DPO_HD_INLINE KlTerms<V> kl_terms(const Ratio<V>& r) {
   const auto near = r.distance < 1;
   const V rest = expm1_less_linear<E>(-r.distance);
   return {r.big * (near ? rest : r.em1 + r.distance), r.big * (near ? -(r.em1 * r.distance) - rest : -r.em1 - r.distance * r.e)};
@@ -175,14 +186,14 @@ DPO_HD KlTerms<V> kl_terms(const Ratio<V>& r) {
 
 /// p·t − (p − q).
 template <class E, class V>
-DPO_HD V kl_term(const Ratio<V>& r) {
+DPO_HD_INLINE V kl_term(const Ratio<V>& r) {
   const KlTerms<V> terms = kl_terms<E>(r);
   return r.t >= 0 ? terms.from_big : terms.from_small;
 }
 
 /// −q·t + (p − q): the term of kl with p and q exchanged.
 template <class E, class V>
-DPO_HD V forward_kl_term(const Ratio<V>& r) {
+DPO_HD_INLINE V forward_kl_term(const Ratio<V>& r) {
   const KlTerms<V> terms = kl_terms<E>(r);
   return r.t >= 0 ? terms.from_small : terms.from_big;
 }
@@ -194,6 +205,9 @@ inline constexpr double refined_below = 1e-9;
 /// Divergences that are the sum of their terms.
 struct SumOfTerms {
   static constexpr double refined_below = math::refined_below;
+  static constexpr Moment moment = Moment::none;
+  static constexpr bool may_be_infinite = false;
+  static constexpr bool infinite_where_q_is_0 = false, infinite_where_p_is_0 = false;
   ValueAndSlope<double> value(double sum) const { return {sum, 1}; }
 };
 
@@ -201,10 +215,11 @@ struct SumOfTerms {
 struct KullbackLeibler : SumOfTerms {
   static constexpr int passes = 1;
   static constexpr Moment moment = Moment::x_differences;
+  static constexpr bool may_be_infinite = true;
   static constexpr bool infinite_where_q_is_0 = true, infinite_where_p_is_0 = false;
 
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     return {kl_term<E>(r), r.p * r.t};
   }
 
@@ -216,7 +231,7 @@ struct KullbackLeibler : SumOfTerms {
   struct Gradient {
     T mean;
     template <class E, class V>
-    DPO_HD V at(V lp, V, V t) const {
+    DPO_HD_INLINE V at(V lp, V, V t) const {
       return E::exp(lp) * (t - mean);
     }
   };
@@ -230,10 +245,11 @@ struct KullbackLeibler : SumOfTerms {
 struct ForwardKullbackLeibler : SumOfTerms {
   static constexpr int passes = 1;
   static constexpr Moment moment = Moment::y_differences;
+  static constexpr bool may_be_infinite = true;
   static constexpr bool infinite_where_q_is_0 = false, infinite_where_p_is_0 = true;
 
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     return {forward_kl_term<E>(r), r.difference};
   }
 
@@ -244,7 +260,7 @@ struct ForwardKullbackLeibler : SumOfTerms {
   template <class T>
   struct Gradient {
     template <class E, class V>
-    DPO_HD V at(V lp, V lq, V) const {
+    DPO_HD_INLINE V at(V lp, V lq, V) const {
       return E::exp(lp) - E::exp(lq);
     }
   };
@@ -258,10 +274,11 @@ struct ForwardKullbackLeibler : SumOfTerms {
 struct Jeffreys : SumOfTerms {
   static constexpr int passes = 1;
   static constexpr Moment moment = Moment::both_differences;
+  static constexpr bool may_be_infinite = true;
   static constexpr bool infinite_where_q_is_0 = true, infinite_where_p_is_0 = true;
 
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     return {r.difference * r.t, r.p * r.t + r.difference};
   }
 
@@ -273,7 +290,7 @@ struct Jeffreys : SumOfTerms {
   struct Gradient {
     T mean;
     template <class E, class V>
-    DPO_HD V at(V lp, V lq, V t) const {
+    DPO_HD_INLINE V at(V lp, V lq, V t) const {
       const V p = E::exp(lp);
       return p * (t - mean) + (p - E::exp(lq));
     }
@@ -292,11 +309,10 @@ inline constexpr double next_to_disjoint = 0.9;
 template <bool kDisjoint>
 struct TotalVariationOf : SumOfTerms {
   static constexpr int passes = 2;
-  static constexpr bool infinite_where_q_is_0 = false, infinite_where_p_is_0 = false;
   static constexpr double refined_below = near_identical;  // w hangs on the sign of t
 
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     using T = typename E::Scalar;
     const V half = r.p * T(0.5);
     const V weight = r.t > 0 ? half : (r.t < 0 ? -half : V{});
@@ -309,24 +325,22 @@ struct TotalVariationOf : SumOfTerms {
 using TotalVariation = TotalVariationOf<false>;
 
 /// Jensen–Shannon divergence, ½ KL(p‖m) + ½ KL(q‖m) with m = (p + q)/2; w = ½ p·ln(p/m).
-/// With z = |p − q|/(p + q) a point's term is ½m·[(1+z)ln(1+z) + (1−z)ln(1−z)] = ½m·Σ z^2k/(k(2k−1)).
+/// With z = |p − q|/(p + q) = tanh(|t|/2) a point's term is ½m·(z|t| + ln(1 − z²)).
 template <bool kDisjoint>
 struct JensenShannonOf : SumOfTerms {
   static constexpr int passes = 2;
-  static constexpr bool infinite_where_q_is_0 = false, infinite_where_p_is_0 = false;
 
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     using T = typename E::Scalar;
-    constexpr T series[] = {T(1.0 / 120), T(1.0 / 91), T(1.0 / 66), T(1.0 / 45), T(1.0 / 28), T(1.0 / 15), T(1.0 / 6), T(1)};
-    constexpr T series_limit = sizeof(T) == 4 ? T(0.3) : T(0.08);
-    const V z = -r.em1 / (T(2) + r.em1);
-    const V log_big = E::log1p_unit(z);  // ln(big/m); for the small one of p and q it is less by the distance
-    const V m = r.big + r.big * r.em1 * T(0.5);
-    const V square = z * z;
-    const V far = m * log_big - T(0.5) * r.big * r.e * r.distance;
-    const V term = z < series_limit ? T(0.5) * m * square * horner(square, series) : far;
-    return {term, T(0.5) * r.p * log_of_p<E>(r, log_big)};
+    const V z = E::quotient(-r.em1, T(2) + r.em1);
+    const V m = r.big + T(0.5) * (r.big * r.em1);
+    // ln(1 − z²) = 2 ln(1 + z) − |t|, of which one is next to 1 − z² = 0 and the other cancels next to z = 0.
+    const auto near = z < T(0.7);
+    const V log = E::log1p_unit(near ? -z * z : z);
+    const V log_big = near ? T(0.5) * (log + r.distance) : log;  // ln(big/m); for the small one of p and q it is less by |t|
+    const V near_term = T(0.5) * m * (z * r.distance + log), far_term = m * log - T(0.5) * (r.big * r.e) * r.distance;
+    return {near ? near_term : far_term, T(0.5) * r.p * log_of_p<E>(r, log_big)};
   }
 
   bool disjoint(double value) const { return value > next_to_disjoint * 0.6931471805599453; }
@@ -335,22 +349,20 @@ struct JensenShannonOf : SumOfTerms {
  private:
   /// ln(p/m), or ln(p/2m).
   template <class E, class V>
-  DPO_HD static V log_of_p(const Ratio<V>& r, V log_big) {
+  DPO_HD_INLINE static V log_of_p(const Ratio<V>& r, V log_big) {
     if constexpr (kDisjoint) log_big = -E::log1p_unit(r.e);
     return r.t >= 0 ? log_big : log_big - r.distance;
   }
 };
 using JensenShannon = JensenShannonOf<false>;
 
-/// (1+z)·ln(1+z) − z from ln(1+z); by the series Σ (−1)^k z^k/(k(k−1)) for |z| < ⅛.
+/// (1+z)·ln(1+z) − z = Σ (−1)^k z^k/(k(k−1)) for |z| < 0.15.
 template <class E, class V>
-DPO_HD V entropy_less_linear(V z, V log1p_of_z) {
+DPO_HD_INLINE V entropy_less_linear(V z) {
   using T = typename E::Scalar;
-  constexpr T terms[] = {T(1.0 / 240),  T(-1.0 / 210), T(1.0 / 182), T(-1.0 / 156), T(1.0 / 132),
-                         T(-1.0 / 110), T(1.0 / 90),   T(-1.0 / 72), T(1.0 / 56),   T(-1.0 / 42),
-                         T(1.0 / 30),   T(-1.0 / 20),  T(1.0 / 12),  T(-1.0 / 6),   T(0.5)};
-  const V series = z * z * horner(z, terms);
-  return (z < 0 ? -z : z) < T(0.125) ? series : (T(1) + z) * log1p_of_z - z;
+  constexpr int count = sizeof(T) == 4 ? 8 : 17;
+  constexpr AlternatingInverseProducts<T, count> inverse;
+  return z * z * horner(z, inverse.values);
 }
 
 /// Generalised Jensen–Shannon divergence, β KL(p‖m) + (1−β) KL(q‖m) with m = βp + (1−β)q; w = β p·ln(p/m).
@@ -358,21 +370,22 @@ template <bool kDisjoint>
 class GeneralizedJensenShannonOf : public SumOfTerms {
  public:
   static constexpr int passes = 2;
-  static constexpr bool infinite_where_q_is_0 = false, infinite_where_p_is_0 = false;
 
   explicit GeneralizedJensenShannonOf(double beta) : beta_(beta) {}
 
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     using T = typename E::Scalar;
     const V beta = V{} + static_cast<T>(beta_), rest = V{} + static_cast<T>(1 - beta_);
     const V of_big = r.t >= 0 ? beta : rest, of_small = r.t >= 0 ? rest : beta;
-    const V m = T(1) + of_small * r.em1;  // in units of big
-    const V z_big = -(of_small * r.em1) / m, z_small = of_big * r.em1 / m;
-    const V log_big = -E::log1p(of_small * r.em1), log_small = log_big - r.distance;
-    // Without any mass of the small one 1 + z_small is but a rounding error, and its logarithm huge.
-    const V small_entropy = r.e > 0 ? entropy_less_linear<E>(z_small, log_small) : V{} + T(1);
-    const V term = r.big * m * (of_big * entropy_less_linear<E>(z_big, log_big) + of_small * small_entropy);
+    const V shrunk = of_small * r.em1, m = T(1) + shrunk;  // m in units of big
+    const V log_big = -E::log1p(shrunk), log_small = log_big - r.distance;
+    // Both arguments of the entropies, big/m − 1 and small/m − 1, are below 0.15 there.
+    const V inverse = T(1) / m;
+    const V near =
+        m * (of_big * entropy_less_linear<E>(-shrunk * inverse) + of_small * entropy_less_linear<E>(of_big * r.em1 * inverse));
+    const V far = of_big * log_big + of_small * r.e * log_small;
+    const V term = r.big * (r.distance < T(0.125) ? near : far);
     return {term, beta * r.p * log_of_p<E>(r, log_big)};
   }
 
@@ -384,7 +397,7 @@ class GeneralizedJensenShannonOf : public SumOfTerms {
  private:
   /// ln(p/m), or ln(βp/m).
   template <class E, class V>
-  DPO_HD V log_of_p(const Ratio<V>& r, V log_big) const {
+  DPO_HD_INLINE V log_of_p(const Ratio<V>& r, V log_big) const {
     using T = typename E::Scalar;
     if constexpr (kDisjoint) {
       const V above = -E::log1p(r.e * static_cast<T>((1 - beta_) / beta_));
@@ -435,9 +448,20 @@ struct AffinityDivergence {
   }
 
   static constexpr Moment moment = Moment::blend;
+  static constexpr bool may_be_infinite = true;
 
   /// Whether D can exceed any exponential: k > 0, and no logarithm of the affinity.
   bool explodes() const { return form != AffinityForm::logarithm && k() > 0; }
+
+  /// Whether D and its gradient are finite and within single precision.
+  bool surely_finite(const RowMoments& row) const {
+    constexpr double largest_log = 69;
+    const double affinity = row.log_affinity(alpha);
+    return form == AffinityForm::logarithm ? std::isfinite(affinity) : affinity < largest_log;
+  }
+
+  /// Whether the sum of terms is so large that it may hang on a few of them, and their exponents' last bits.
+  bool wants_precise(double sum) const { return form != AffinityForm::logarithm && sum > 8; }
 
   /// An error of 1e-7 in A must not show in A/k, nor in S − 1.
   bool cancels(const RowMoments& row) const {
@@ -464,7 +488,7 @@ struct AffinityDivergence {
     T alpha_less_1, affinity_high, affinity_low, scale;
     /// softmax(αx + (1−α)y) − p = p·expm1((α−1)t − A). Where that exponential is large p may have underflowed, so it goes inside.
     template <class E, class V>
-    DPO_HD V at(V lp, V, V t) const {
+    DPO_HD_INLINE V at(V lp, V, V t) const {
       const V log_ratio = (alpha_less_1 * t - affinity_high) - affinity_low;
       const auto apart = log_ratio > 0;
       const V p = E::exp(lp);
@@ -488,42 +512,55 @@ struct PowerTerms {
 };
 
 /// `base` is p or q, t the log-ratio of base to the other, `kl` = base·t − excess with excess = base − other.
-template <class E, class V, class T>
-DPO_HD PowerTerms<V> power_terms(V base, V log_base, V log_base_rest, V t, V t_rest, V kl, V excess, T k) {
+/// `precise` loses nothing of exponents, for sums that hang on a few large powers.
+template <class E, bool precise, class V, class T>
+DPO_HD_INLINE PowerTerms<V> power_terms(V base, V log_base, V log_base_rest, V t, V t_rest, V kl, V excess, T k) {
   const V v = k * t;
   const T inverse = (k < 0 ? -k : k) < T(1e-12) ? T(0) : 1 / k;
   const auto near = (v < 0 ? -v : v) < 1;
   const V curved = base * expm1_less_linear<E>(v) * inverse;
-  // Not base·e^v, since base may have underflowed where e^v is large. Sums may hang on a single such point, so nothing of its
-  // exponent is lost.
+  // Not base·e^v, since base may have underflowed where e^v is large.
   const V exponent = log_base + v;
-  const V rest = (log_base - (exponent - v)) + (log_base_rest + k * t_rest);
-  const V exponential = E::exp(exponent);
-  const V far = ((exponential > 0 ? exponential + exponential * rest : V{}) - base) * inverse;
+  V exponential = E::exp(exponent);
+  if constexpr (precise) {
+    const V rest = (log_base - (exponent - v)) + (log_base_rest + k * t_rest);
+    exponential = exponential > 0 ? exponential + exponential * rest : V{};
+  }
+  const V far = (exponential - base) * inverse;
   return {near ? base * t + curved : far, near ? kl + curved : far - excess};
 }
 
 /// α ≥ ½: powers of q/p, weighted by p. w = α·power.
-struct AffinityByP : AffinityDivergence {
+template <bool kPrecise>
+struct AffinityByPOf : AffinityDivergence {
+  AffinityByPOf<true> precise() const { return {*this}; }
+
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     using T = typename E::Scalar;
     const PowerTerms<V> terms =
-        power_terms<E>(r.p, r.lp, r.lp_rest, r.t, r.t_rest, kl_term<E>(r), r.difference, static_cast<T>(alpha - 1));
+        power_terms<E, kPrecise>(r.p, r.lp, r.lp_rest, r.t, r.t_rest, kl_term<E>(r), r.difference, static_cast<T>(alpha - 1));
     return {terms.term, terms.power * static_cast<T>(alpha)};
   }
 };
 
+using AffinityByP = AffinityByPOf<false>;
+
 /// α < ½: powers of p/q, weighted by q. w = α·power + (p − q).
-struct AffinityByQ : AffinityDivergence {
+template <bool kPrecise>
+struct AffinityByQOf : AffinityDivergence {
+  AffinityByQOf<true> precise() const { return {*this}; }
+
   template <class E, class V>
-  DPO_HD PointTerms<V> at(const Ratio<V>& r) const {
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     using T = typename E::Scalar;
-    const PowerTerms<V> terms =
-        power_terms<E>(r.q, r.lq, r.lq_rest, -r.t, -r.t_rest, forward_kl_term<E>(r), -r.difference, static_cast<T>(-alpha));
+    const PowerTerms<V> terms = power_terms<E, kPrecise>(r.q, r.lq, r.lq_rest, -r.t, -r.t_rest, forward_kl_term<E>(r),
+                                                         -r.difference, static_cast<T>(-alpha));
     return {terms.term, terms.power * static_cast<T>(alpha) + r.difference};
   }
 };
+
+using AffinityByQ = AffinityByQOf<false>;
 
 /// For 0 < α < 1 the affinity is at most 1, and one pass gives all its digits that matter.
 inline int passes_of_power(double alpha) { return alpha > 0 && alpha < 1 ? 1 : 2; }

@@ -6,3 +6,10 @@
 #else
 #define DPO_HD
 #endif
+
+// The same for a function of vectors, which is inlined whatever its length: a call would put all of them in memory.
+#ifdef __CUDACC__
+#define DPO_HD_INLINE __host__ __device__ __forceinline__
+#else
+#define DPO_HD_INLINE [[gnu::always_inline]] inline
+#endif

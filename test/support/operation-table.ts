@@ -3,8 +3,13 @@
 import {
   DpoKernels,
   type DType,
+  divergence,
+  divergenceSync,
+  divergences,
   type ErrorCode,
   kernels,
+  linearDivergence,
+  linearDivergenceSync,
   linearTokenLogProbs,
   linearTokenLogProbsSync,
   linearTokenLogProbsVjp,
@@ -494,6 +499,189 @@ const preferenceCase: OperationCase = {
   ...faces(preferenceLossSync, preferenceLoss),
 };
 
+const REDUCTIONS = ["median", "", "toString", 1, Number.NaN];
+const BAD_DIVERGENCES: readonly SpecialCase[] = (
+  [
+    ["no kind", undefined],
+    ["a kind that is a name", "kl"],
+    ["a kind without anything", {}],
+    ["a kind of an unknown name", { name: "cosine" }],
+    ["a kind without its parameter", { name: "renyi" }],
+    ["a kind with a parameter out of range", { name: "renyi", alpha: 0 }],
+    ["a kind with a parameter that is not its own", { name: "kl", alpha: 2 }],
+  ] as const
+).map(([title, kind]) => ({
+  title,
+  change: (args) => void Object.assign(args, { kind }),
+  codes: ["ERR_DTYPE", "ERR_RANGE"],
+  names: ["divergence", "name", "renyi", "kl"],
+}));
+
+const DIVERGENCE_ROW_RULES: Record<string, InputRules> = {
+  targets: { ...TARGET_RULES, optional: true },
+  targetUpstream: { ...ROW_RULES, optional: true },
+};
+
+/** upstream has no rules: it may be a number, which no tensor may. */
+const BAD_UPSTREAMS: readonly SpecialCase[] = (
+  [
+    ["that is a text", "ERR_DTYPE", () => "logits"],
+    ["that is a list", "ERR_DTYPE", () => [1, 2, 3]],
+    ["that is NaN", "ERR_NONFINITE", () => Number.NaN],
+    ["that is infinite", "ERR_NONFINITE", () => Infinity],
+    ["of too few rows", "ERR_SHAPE", () => filled([TOKENS - 1], "f32")],
+    ["of two axes", "ERR_SHAPE", () => filled([1, TOKENS], "f32")],
+    ["that is empty", "ERR_SHAPE", () => new Float32Array(0)],
+    ["of integers", "ERR_DTYPE", () => filled([TOKENS], "i32")],
+    ["of 16 bits", "ERR_DTYPE", () => filled([TOKENS], "bf16")],
+    [
+      "disposed of",
+      "ERR_DISPOSED",
+      () => {
+        const gone = filled([TOKENS], "f32");
+        gone.dispose();
+        return gone;
+      },
+    ],
+  ] as const
+).map(([title, code, make]) => ({
+  title: `an upstream ${title}`,
+  change: (args) => void Object.assign(args, { upstream: make() }),
+  codes: [code],
+  names: ["upstream"],
+}));
+const TARGET_UPSTREAM_ALONE: readonly SpecialCase[] = (["targets", "upstream"] as const).map((missing) => ({
+  title: `targetUpstream without ${missing}`,
+  change: (args) => void delete args[missing],
+  codes: ["ERR_SHAPE"],
+  names: ["targetUpstream"],
+}));
+const UPSTREAM_OF_ONE_VALUE: SpecialCase = {
+  title: "an upstream by row for one value",
+  change: (args) => void Object.assign(args, { reduction: "mean" }),
+  codes: ["ERR_DTYPE", "ERR_SHAPE"],
+  names: ["upstream"],
+};
+
+const divergenceRows = (dtype: Storage): Args => ({ targets: targets(), upstream: rows(dtype), targetUpstream: rows(dtype) });
+
+const divergenceCase: OperationCase = {
+  name: "divergence",
+  dtypes: ALL_TYPES,
+  args: (dtype) => ({
+    policy: logits(dtype),
+    reference: floats(createRandom(7), [TOKENS, WORDS], dtype),
+    kind: divergences.js(),
+    ...divergenceRows(dtype),
+  }),
+  inputs: {
+    policy: {
+      ...LOGIT_RULES,
+      badDTypes: ["i32", "f64", "bf16"],
+      badShapes: [
+        { shape: [TOKENS * WORDS] },
+        { shape: [TOKENS, WORDS, 1] },
+        { shape: [TOKENS - 1, WORDS], names: ["reference", "targets"] },
+        { shape: [TOKENS, WORDS + 1], names: ["reference"] },
+      ],
+      alias: "reference", // of two dtypes either may be the wrong one
+    },
+    reference: {
+      ...LOGIT_RULES,
+      badDTypes: ["i32", "f64", "bf16"],
+      badShapes: [{ shape: [TOKENS * WORDS] }, { shape: [TOKENS, WORDS, 1] }, { shape: [TOKENS - 1, WORDS] }, { shape: [TOKENS, WORDS + 1] }],
+    },
+    ...DIVERGENCE_ROW_RULES,
+  },
+  outs: (dtype) => ({ values: filled([TOKENS], wide(dtype)), gradPolicy: filled([TOKENS, WORDS], dtype) }),
+  badOptions: { ...LOGIT_OPTIONS, reduction: REDUCTIONS },
+  special: [
+    minusInfinityRow("policy"),
+    minusInfinityRow("reference"),
+    ...BAD_DIVERGENCES,
+    ...BAD_UPSTREAMS,
+    ...TARGET_UPSTREAM_ALONE,
+    UPSTREAM_OF_ONE_VALUE,
+  ],
+  ...faces(divergenceSync, divergence),
+};
+
+const ownDivergenceCase: OperationCase = {
+  ...divergenceCase,
+  name: "divergence of the caller's own generator",
+  args: (dtype) => ({
+    ...divergenceCase.args(dtype),
+    kind: divergences.f({ f: (ratio) => (ratio - 1) ** 2, derivative: (ratio) => 2 * (ratio - 1) }),
+  }),
+};
+
+const linearDivergenceCase: OperationCase = {
+  name: "linearDivergence",
+  dtypes: ALL_TYPES,
+  args: (dtype) => {
+    const r = createRandom(7);
+    const reference = {
+      hidden: floats(r, [TOKENS, WIDTH + 1], dtype),
+      weight: floats(r, [WORDS, WIDTH + 1], dtype),
+      bias: floats(r, [WORDS], dtype),
+    };
+    return { policy: head(dtype), reference, kind: divergences.kl(), ...divergenceRows(dtype) };
+  },
+  inputs: {
+    ...under("policy", {
+      ...HEAD_RULES,
+      hidden: {
+        ...(HEAD_RULES.hidden as InputRules),
+        badShapes: [
+          { shape: [TOKENS * WIDTH] },
+          { shape: [TOKENS, WIDTH, 1] },
+          { shape: [TOKENS - 1, WIDTH], names: ["reference.hidden", "targets"] },
+          { shape: [TOKENS, WIDTH + 1], names: ["weight"] },
+        ],
+      },
+    }),
+    ...under("reference", {
+      hidden: {
+        ...(HEAD_RULES.hidden as InputRules),
+        badDTypes: ["i32", "f64", "bf16"],
+        badShapes: [{ shape: [TOKENS * (WIDTH + 1)] }, { shape: [TOKENS - 1, WIDTH + 1] }, { shape: [TOKENS, WIDTH], names: ["weight"] }],
+        alias: "weight",
+      },
+      weight: {
+        ...(HEAD_RULES.weight as InputRules),
+        badShapes: [{ shape: [WORDS * (WIDTH + 1)] }, { shape: [WORDS, WIDTH] }, { shape: [WORDS + 1, WIDTH + 1], names: ["bias"] }],
+      },
+      bias: HEAD_RULES.bias as InputRules,
+    }),
+    ...DIVERGENCE_ROW_RULES,
+  },
+  outs: (dtype) => ({ values: filled([TOKENS], wide(dtype)), ...headOuts(dtype) }),
+  badOptions: { ...LOGIT_OPTIONS, reduction: REDUCTIONS, memoryLimit: NOT_A_LIMIT },
+  special: [
+    ...BAD_DIVERGENCES,
+    ...BAD_UPSTREAMS,
+    ...TARGET_UPSTREAM_ALONE,
+    UPSTREAM_OF_ONE_VALUE,
+    {
+      title: "a generator of the caller's own",
+      change: (args) => void Object.assign(args, { kind: divergences.f({ f: (ratio) => ratio ** 2, derivative: (ratio) => 2 * ratio }) }),
+      codes: ["ERR_RANGE"],
+      names: ["generator", "kind"],
+    },
+    ...["policy", "reference"].flatMap((side) =>
+      [undefined, null, 5, "head"].map(
+        (given): SpecialCase => ({
+          title: `${side} ${String(given)}`,
+          change: (args) => void Object.assign(args, { [side]: given }),
+          codes: ["ERR_SHAPE", "ERR_DTYPE"],
+          names: [side],
+        }),
+      ),
+    ),
+  ],
+  ...faces(linearDivergenceSync, linearDivergence),
+};
+
 /** Renames what depends on where the objective keeps an argument. */
 function under(prefix: string, rules: Record<string, InputRules>): Record<string, InputRules> {
   return Object.fromEntries(Object.entries(rules).map(([name, rule]) => [`${prefix}.${name}`, rule]));
@@ -515,6 +703,8 @@ const EMBEDDING_RULES = ((): Record<string, InputRules> => {
 interface ObjectiveForm {
   readonly name: string;
   readonly options?: ObjectiveOptions;
+  /** Its state cannot be had: JSON holds no functions. */
+  readonly stateless?: true;
   readonly dtypes: readonly Storage[];
   policy(dtype: Storage): Args;
   reference(dtype: Storage): Args;
@@ -593,7 +783,7 @@ function objectiveCase(form: ObjectiveForm): OperationCase {
     sync: (args, out) => objective.lossAndGradSync(args as unknown as ObjectiveInputs, { out } as StepOut),
     async: (args, out, signal) =>
       objective.lossAndGrad(args as unknown as ObjectiveInputs, { out, ...(signal && { signal }) } as StepOut & { signal?: AbortSignal }),
-    state: () => objective.state(),
+    ...(!form.stateless && { state: () => objective.state() }),
   };
 }
 
@@ -617,6 +807,38 @@ const PADDED_TARGET_RULES: InputRules = {
 
 const sequenceReference = (dtype: Storage): Args => ({ logProbs: floats(random(), [SEQUENCES], wide(dtype), -9, -1) });
 
+/** Rules of a reference that must match the policy. */
+function ofReference(rules: InputRules, ...badShapes: readonly BadShape[]): InputRules {
+  return { ...rules, alias: "reference", badDTypes: ["i32", "f64"], badShapes: [...rules.badShapes.slice(0, 1), ...badShapes] };
+}
+
+const PACKED_LOGITS_FORM = {
+  dtypes: ALL_TYPES,
+  policy: (dtype: Storage): Args => ({ logits: logits(dtype), targets: targets(), offsets: offsets() }),
+  reference: (dtype: Storage): Args => ({ logits: floats(createRandom(7), [TOKENS, WORDS], dtype) }),
+  policyRules: {
+    logits: { ...LOGIT_RULES, badShapes: [{ shape: [TOKENS * WORDS] }, { shape: [TOKENS - 1, WORDS], names: ["targets"] }] },
+    ...PACKED_RULES,
+  },
+  referenceRules: { logits: { ...LOGIT_RULES, badShapes: [{ shape: [TOKENS * WORDS] }, { shape: [TOKENS - 1, WORDS], names: ["targets"] }] } },
+  policyOuts: (dtype: Storage) => ({ logits: filled([TOKENS, WORDS], dtype) }),
+  special: [
+    minusInfinityRow("policy.logits"),
+    {
+      title: "no offsets",
+      change: (args: Args) => void delete (args.policy as Args).offsets,
+      codes: ["ERR_SHAPE"] as const,
+      names: ["offsets"],
+    },
+    {
+      title: "no targets",
+      change: (args: Args) => void delete (args.policy as Args).targets,
+      codes: ["ERR_SHAPE"] as const,
+      names: ["targets"],
+    },
+  ],
+};
+
 const HIDDEN_FORM = {
   dtypes: ALL_TYPES,
   policy: (dtype: Storage): Args => ({ ...head(dtype), targets: targets(), offsets: offsets() }),
@@ -639,27 +861,18 @@ const OBJECTIVE_CASES = [
     referenceRules: SEQUENCE_REFERENCE_RULES,
     policyOuts: (dtype) => ({ logProbs: filled([SEQUENCES], dtype) }),
   }),
+  objectiveCase({ name: "packed logits", ...PACKED_LOGITS_FORM }),
   objectiveCase({
-    name: "packed logits",
-    dtypes: ALL_TYPES,
-    policy: (dtype) => ({ logits: logits(dtype), targets: targets(), offsets: offsets() }),
-    reference: (dtype) => ({ logits: floats(createRandom(7), [TOKENS, WORDS], dtype) }),
-    policyRules: {
-      logits: { ...LOGIT_RULES, badShapes: [{ shape: [TOKENS * WORDS] }, { shape: [TOKENS - 1, WORDS], names: ["targets"] }] },
-      ...PACKED_RULES,
-    },
-    referenceRules: { logits: { ...LOGIT_RULES, badShapes: [{ shape: [TOKENS * WORDS] }, { shape: [TOKENS - 1, WORDS], names: ["targets"] }] } },
-    policyOuts: (dtype) => ({ logits: filled([TOKENS, WORDS], dtype) }),
-    special: [
-      minusInfinityRow("policy.logits"),
-      {
-        title: "no offsets",
-        change: (args) => void delete (args.policy as Args).offsets,
-        codes: ["ERR_SHAPE"],
-        names: ["offsets"],
-      },
-      { title: "no targets", change: (args) => void delete (args.policy as Args).targets, codes: ["ERR_SHAPE"], names: ["targets"] },
-    ],
+    name: "logits and a divergence",
+    options: { divergence: divergences.js(), alpha: 0.3 },
+    ...PACKED_LOGITS_FORM,
+    referenceRules: { logits: ofReference(LOGIT_RULES, { shape: [TOKENS - 1, WORDS], names: ["targets"] }, { shape: [TOKENS, WORDS + 1] }) },
+  }),
+  objectiveCase({
+    name: "logits and an own divergence",
+    stateless: true,
+    options: { divergence: divergences.f({ f: (ratio) => (ratio - 1) ** 2, derivative: (ratio) => 2 * (ratio - 1) }), alpha: 0.3 },
+    ...PACKED_LOGITS_FORM,
   }),
   objectiveCase({
     name: "padded logits",
@@ -694,6 +907,7 @@ const OBJECTIVE_CASES = [
   }),
   objectiveCase({ name: "hidden states, pair by pair", ...HIDDEN_FORM }),
   objectiveCase({ name: "hidden states, in passes", options: { memoryLimit: 64 }, ...HIDDEN_FORM }),
+  objectiveCase({ name: "hidden states and a divergence", options: { divergence: divergences.kl(), alpha: 0.3, contrast: true }, ...HIDDEN_FORM }),
 ];
 
 export const OPERATIONS: readonly OperationCase[] = [
@@ -708,6 +922,9 @@ export const OPERATIONS: readonly OperationCase[] = [
   pairKernelCase,
   pairKernelVjpCase,
   preferenceCase,
+  divergenceCase,
+  ownDivergenceCase,
+  linearDivergenceCase,
   ...OBJECTIVE_CASES,
 ];
 

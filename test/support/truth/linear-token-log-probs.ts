@@ -34,16 +34,28 @@ export function linearTokenLogProbs(inputs: LinearTokenLogProbsInputs): TokenLog
 
 /** The gradients of Σ upstream·logProbs. `bias` is always given; without a bias, ignore it. */
 export function linearTokenLogProbsVjp(inputs: LinearTokenLogProbsInputs & { readonly upstream: Numbers }): LinearTokenLogProbsVjp {
-  const { hidden, weight, width, targets, upstream, temperature, softcap } = inputs;
+  const { targets, upstream, temperature, softcap } = inputs;
   const logits = linearLogits(inputs);
-  const logitTerms = linearLogits({
+  const ofLogits = tokenLogProbsVjp({ logits, targets, upstream, logitTerms: linearLogitTerms(inputs), temperature, softcap });
+  return linearPullBack(inputs, ofLogits.logits, ofLogits.termSums.logits);
+}
+
+/** Σ|terms| of each logit. */
+export function linearLogitTerms(inputs: LinearTokenLogProbsInputs): Float64Array {
+  return linearLogits({
     ...inputs,
-    hidden: Float64Array.from(hidden, Math.abs),
-    weight: Float64Array.from(weight, Math.abs),
+    hidden: Float64Array.from(inputs.hidden, Math.abs),
+    weight: Float64Array.from(inputs.weight, Math.abs),
     bias: inputs.bias === undefined ? undefined : Float64Array.from(inputs.bias, Math.abs),
   });
-  const ofLogits = tokenLogProbsVjp({ logits, targets, upstream, logitTerms, temperature, softcap });
-  const rows = targets.length;
+}
+
+/** The gradients of a head from those of its logits [N, V] and their Σ|terms|. `bias` is always given; without a bias, ignore it. */
+export function linearPullBack(
+  { hidden, weight, targets, width }: LinearTokenLogProbsInputs,
+  ofLogits: Numbers,
+  termsOfLogits: Numbers,
+): LinearTokenLogProbsVjp {
   const words = weight.length / width;
   const zeros = (): LinearGradients => ({
     hidden: new Float64Array(hidden.length),
@@ -52,10 +64,10 @@ export function linearTokenLogProbsVjp(inputs: LinearTokenLogProbsInputs & { rea
   });
   const gradients = zeros();
   const termSums = zeros();
-  for (let n = 0; n < rows; n++) {
+  for (let n = 0; n < targets.length; n++) {
     for (let v = 0; v < words; v++) {
-      const dz = at(ofLogits.logits, n * words + v);
-      const dzTerms = at(ofLogits.termSums.logits, n * words + v);
+      const dz = at(ofLogits, n * words + v);
+      const dzTerms = at(termsOfLogits, n * words + v);
       if (dzTerms === 0) continue;
       add(gradients.bias, v, dz);
       add(termSums.bias, v, dzTerms);

@@ -1,9 +1,11 @@
 /**
  * Reference for the objective: the references of its parts put together, for the arguments that DpoKernels takes itself. Token
- * log-probabilities, reduced by sequence, and log k go into the preference loss; its gradients are pulled back the same way.
+ * log-probabilities, reduced by sequence, and log k go into the preference loss; its gradients are pulled back the same way. To it
+ * α·D is added, D a mean over tokens of the divergence of policy and reference.
  */
 
 import {
+  type Divergence,
   type Embeddings,
   type ObjectiveInputs,
   type ObjectiveOptions,
@@ -13,7 +15,8 @@ import {
   type VectorInput,
 } from "dpo-kernels";
 import { valuesOf } from "../cases.js";
-import { linearLogits, linearTokenLogProbsVjp } from "./linear-token-log-probs.js";
+import { type DivergenceSpec, divergenceTruth } from "./divergences.js";
+import { type LinearTokenLogProbsInputs, linearLogits, linearLogitTerms, linearPullBack } from "./linear-token-log-probs.js";
 import { at, IGNORED_TARGET, type Numbers, row, sum } from "./numbers.js";
 import { rbfLogKernel, rbfLogKernelVjp } from "./pair-kernel.js";
 import { type PreferenceOptions, preferenceLoss } from "./preference.js";
@@ -52,7 +55,23 @@ interface Sequences {
   readonly logProbs: Float64Array;
   readonly tokenCounts: Numbers | undefined;
   readonly metrics: Readonly<Record<string, number>>;
+  /** Undefined of log-probabilities that were given. */
+  readonly tokens?: Tokens;
   pullBack(upstream: Float64Array): Record<string, Gradient>;
+}
+
+/** The tokens that sequence log-probabilities were made of. */
+interface Tokens {
+  /** [N, V] */
+  readonly logits: Float64Array;
+  /** Their Σ|terms|, where they were computed. */
+  readonly logitTerms: Float64Array | undefined;
+  readonly targets: Numbers;
+  readonly offsets: Numbers;
+  /** The gradient in each token's log-probability from that in each sequence's. */
+  upstream(ofSequences: Float64Array): Numbers;
+  /** The gradients of what was given from those of the logits. */
+  pullBackLogits(gradient: Gradient): Record<string, Gradient>;
 }
 
 /** `bco` is the running mean before this step; it is used when the loss is bco_pair. */
@@ -72,26 +91,31 @@ export function objectiveTruth(inputs: ObjectiveInputs, options: ObjectiveOption
   const seen = bco.count + rewards.length;
   const running = settled.loss === "bco_pair" ? { delta: (bco.delta * bco.count + sum(rewards)) / seen, count: seen } : bco;
   const result = preferenceLoss(preferenceInputs, { ...settled, bcoDelta: running.delta });
+  const divergence = options.divergence && divergenceOf(options.divergence, policy.tokens, reference?.tokens, options);
+  const loss = divergence === undefined ? result.loss : result.loss + divergence.alpha * divergence.value;
   return {
-    loss: result.loss,
+    loss,
     losses: result.perPair,
     rewards: result.rewards,
     metrics: {
-      loss: result.loss,
+      loss,
       ...rewardMetrics(result.rewards),
       ...sideMeans("logps", policy.logProbs),
       ...policy.metrics,
       ...kernel?.metrics,
+      ...divergence?.metrics,
     },
-    policy: policy.pullBack(result.gradPolicy),
+    policy: divergence === undefined ? policy.pullBack(result.gradPolicy) : divergence.pullBack(result.gradPolicy),
     ...(kernel?.pullBack(result.gradLogKernel) ?? { embeddings: {}, kernel: {} }),
     bco: running,
   };
 }
 
-function preferenceOptions({ kernel, temperature: _, softcap: __, ldAlpha: ___, memoryLimit: ____, ...given }: ObjectiveOptions): PreferenceOptions {
+function preferenceOptions(options: ObjectiveOptions): PreferenceOptions {
+  const { kernel, temperature: _, softcap: __, ldAlpha: ___, memoryLimit: ____, divergence: _____, ...given } = options;
+  const { alpha: _a, over: _o, contrast: _c, ...preference } = given;
   const defaults = { loss: "sigmoid", beta: 0.1, gamma: kernel ? 0.25 : 0, simpoGamma: 0.5, transformAlpha: 0.5 } as const;
-  return { ...defaults, ...given };
+  return { ...defaults, ...preference };
 }
 
 function firstLoss({ loss }: PreferenceOptions): Extract<PreferenceOptions["loss"], string> {
@@ -121,24 +145,93 @@ function sequencesOf(
   const width = main.shape.at(-1) ?? 0;
   const head = "logits" in input ? undefined : headOf(input, targets, width);
   const logits = head === undefined ? valuesOf(main) : linearLogits(head);
-  const tokens = tokenLogProbs({ logits, targets, temperature, softcap });
+  const logitTerms = head && linearLogitTerms(head);
+  const { logProbs: ofTokens } = tokenLogProbs({ logits, targets, temperature, softcap });
   const reduction = { targets, offsets, ldAlpha };
-  const { logProbs, counts } = reduceSequences({ logProbs: tokens.logProbs, ...reduction });
+  const { logProbs, counts } = reduceSequences({ logProbs: ofTokens, ...reduction });
+  const tokens: Tokens = {
+    logits,
+    logitTerms,
+    targets,
+    offsets,
+    upstream: (ofSequences) => reduceSequencesVjp({ logProbs: ofTokens, ...reduction, upstream: ofSequences }),
+    pullBackLogits: (gradient) => (head === undefined ? { logits: gradient } : headGradients(head, gradient)),
+  };
   return {
     logProbs,
     tokenCounts: counts,
     metrics: meanLogits(logits, targets, offsets),
-    pullBack: (sequenceUpstream) => {
-      const upstream = reduceSequencesVjp({ logProbs: tokens.logProbs, ...reduction, upstream: sequenceUpstream });
-      if (head === undefined) {
-        const { logits: values, termSums } = tokenLogProbsVjp({ logits, targets, upstream, temperature, softcap });
-        return { logits: { values, termSums: termSums.logits } };
-      }
-      const { termSums, ...gradients } = linearTokenLogProbsVjp({ ...head, upstream, temperature, softcap });
-      const keys = (["hidden", "weight", "bias"] as const).filter((key) => key !== "bias" || head.bias !== undefined);
-      return Object.fromEntries(keys.map((key) => [key, { values: gradients[key], termSums: termSums[key] }]));
+    tokens,
+    pullBack: (upstream) => {
+      const gradient = tokenLogProbsVjp({ logits, targets, upstream: tokens.upstream(upstream), logitTerms, temperature, softcap });
+      return tokens.pullBackLogits({ values: gradient.logits, termSums: gradient.termSums.logits });
     },
   };
+}
+
+function headGradients(head: LinearTokenLogProbsInputs, { values, termSums }: Gradient): Record<string, Gradient> {
+  const gradients = linearPullBack(head, values, termSums);
+  const keys = (["hidden", "weight", "bias"] as const).filter((key) => key !== "bias" || head.bias !== undefined);
+  return Object.fromEntries(keys.map((key) => [key, { values: gradients[key], termSums: gradients.termSums[key] }]));
+}
+
+/** D and its metrics, and the policy's gradients of α·D and of the preference loss together. */
+function divergenceOf(kind: Divergence, policy: Tokens | undefined, reference: Tokens | undefined, options: ObjectiveOptions) {
+  if (policy === undefined || reference === undefined) throw new RangeError("a divergence needs the tokens of both sides");
+  const { alpha = 0.05, over = "both", contrast = false, temperature, softcap } = options;
+  const rows = policy.targets.length;
+  const inputs = {
+    spec: specOf(kind),
+    policy: policy.logits,
+    reference: reference.logits,
+    policyTerms: policy.logitTerms,
+    referenceTerms: reference.logitTerms,
+    rows,
+    targets: policy.targets,
+    temperature,
+    softcap,
+  };
+  const { values } = divergenceTruth(inputs);
+  const middle = at(policy.offsets, (policy.offsets.length - 1) / 2);
+  const sideOf = (row: number) => (row < middle ? "chosen" : "rejected");
+  const counted = Array.from(values, (_, row) => row).filter((row) => at(policy.targets, row) !== IGNORED_TARGET);
+  const within = counted.filter((row) => over === "both" || over === sideOf(row));
+  const mean = (some: readonly number[]) => sum(some.map((row) => at(values, row))) / Math.max(1, some.length);
+  const side = (name: string) => within.filter((row) => sideOf(row) === name);
+  const means = { chosen: mean(side("chosen")), rejected: mean(side("rejected")) };
+  const value = contrast ? means.chosen - means.rejected : mean(within);
+  const upstream = new Float64Array(rows);
+  for (const row of within) {
+    const share = contrast ? (row < middle ? 1 : -1) / side(sideOf(row)).length : 1 / within.length;
+    upstream[row] = alpha * share;
+  }
+  return {
+    alpha,
+    value,
+    metrics: {
+      divergence: value,
+      ...(over !== "rejected" && { "divergence/chosen": means.chosen }),
+      ...(over !== "chosen" && { "divergence/rejected": means.rejected }),
+    },
+    pullBack: (ofSequences: Float64Array) => {
+      const { gradPolicy, termSums } = divergenceTruth({ ...inputs, upstream, targetUpstream: policy.upstream(ofSequences) });
+      return policy.pullBackLogits({ values: gradPolicy, termSums });
+    },
+  };
+}
+
+/** The reference formula of a kind. */
+function specOf(kind: Divergence): DivergenceSpec {
+  if (kind.name === "f" && "generator" in kind) {
+    const { generator, alpha, beta } = kind;
+    if (generator === "alpha") return { name: generator, alpha: alpha ?? Number.NaN };
+    return generator === "js" ? { name: generator, beta: beta ?? 0.5 } : { name: generator };
+  }
+  if (kind.name === "wasserstein" && "method" in kind) {
+    if (!("cost" in kind)) throw new RangeError("the cost of embeddings is taken where transport is tested");
+    return { name: "transport", cost: valuesOf(kind.cost), epsilon: kind.epsilon, debias: kind.debias };
+  }
+  return kind;
 }
 
 function headOf(input: { hidden: Tensor; weight: Tensor; bias?: Tensor }, targets: Numbers, width: number) {
