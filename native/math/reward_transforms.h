@@ -1,5 +1,6 @@
 // f-DPO score transforms φ of the log-ratio ρ = ln π − ln π_ref. Wang et al. (2023), arXiv 2309.16240:
-// φ(ρ) = f'(e^ρ) for the f of each divergence, without the constant, which cancels in φ(ρ⁺) − φ(ρ⁻).
+// φ(ρ) = f'(e^ρ) for the f of each divergence, without the constant, which cancels in φ(ρ⁺) − φ(ρ⁻). The divergences of
+// divergences.h have the same f: their w is p·f'(p/q), up to a multiple of p.
 #pragma once
 
 #include <cmath>

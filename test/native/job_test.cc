@@ -93,5 +93,12 @@ TEST(Job, WritesToNewMemoryMayStillBeCancelled) {
   EXPECT_EQ(chunks_run(job, 10), -1);
 }
 
+TEST(Job, DiscardsTheResultsOfAFailingCallUnlessTheCallerSuppliedThem) {
+  dpo_job job;
+  EXPECT_NE(host_services().discards_results(&job), 0);
+  job.writes_to_caller = true;
+  EXPECT_EQ(host_services().discards_results(&job), 0);
+}
+
 }  // namespace
 }  // namespace dpo
