@@ -1,4 +1,4 @@
-import { type Tensor, tensor } from "dpo-kernels";
+import { type Tensor, tensor, zeros } from "dpo-kernels";
 
 /** The shape that SPEC's bounds are stated for. */
 export interface HeadShape {
@@ -28,6 +28,21 @@ export function randomTensor(shape: readonly number[], scale = 1, seed = 1): Ten
     ),
     shape,
   );
+}
+
+/** `tensor` with noise, made without memory for anything else, so that a measured peak is not hidden under it. */
+export function noisy({ data, shape }: Tensor<"f32">, scale: number, seed = 2): Tensor<"f32"> {
+  const result = randomTensor(shape, scale, seed);
+  for (let i = 0; i < data.length; i++) result.data[i] = (result.data[i] as number) + (data[i] as number);
+  return result;
+}
+
+/** The upper halves of the numbers. */
+export function bf16Of(values: Tensor<"f32">): Tensor<"bf16"> {
+  const result = zeros(values.shape, "bf16");
+  const bits = new Uint32Array(values.data.buffer, values.data.byteOffset, values.size);
+  result.data.set(bits.map((b) => b >>> 16));
+  return result;
 }
 
 export function randomTargets(rows: number, vocabulary: number): Int32Array {

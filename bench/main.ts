@@ -6,7 +6,9 @@ import { parseArgs } from "node:util";
 import { backends, threads, useBackend } from "dpo-kernels";
 import { buildCeilings, measureCeilings } from "./ceilings.js";
 import type { Context } from "./context.js";
+import { divergenceBench } from "./divergence.bench.js";
 import type { HeadShape } from "./inputs.js";
+import { linearDivergenceBench } from "./linear-divergence.bench.js";
 import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
 import { objectiveBench } from "./objective.bench.js";
 import { MEASURED } from "./peak-memory.js";
@@ -18,6 +20,8 @@ import { tokenLogProbsBench } from "./token-log-probs.bench.js";
 const BENCHES: Record<string, (context: Context) => Promise<Row[]>> = {
   tokenLogProbs: tokenLogProbsBench,
   linearTokenLogProbs: linearTokenLogProbsBench,
+  divergence: divergenceBench,
+  linearDivergence: linearDivergenceBench,
   preferenceLoss: preferenceBench,
   objective: objectiveBench,
 };

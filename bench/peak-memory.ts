@@ -1,7 +1,18 @@
 // Run as a process of its own: `peak-memory.ts OPERATION ROWS DEPTH VOCABULARY` prints the bytes by which the operation raises the peak of the
 // process's memory beyond its inputs and results.
-import { DpoKernels, linearTokenLogProbsSync, linearTokenLogProbsVjpSync, type Tensor, tokenLogProbsSync, zeros } from "dpo-kernels";
-import { type HeadShape, randomTargets, randomTensor } from "./inputs.js";
+import { readFileSync, writeFileSync } from "node:fs";
+import {
+  DpoKernels,
+  divergenceSync,
+  divergences,
+  linearDivergenceSync,
+  linearTokenLogProbsSync,
+  linearTokenLogProbsVjpSync,
+  type Tensor,
+  tokenLogProbsSync,
+  zeros,
+} from "dpo-kernels";
+import { type HeadShape, noisy, randomTargets, randomTensor } from "./inputs.js";
 
 type Prepare = (shape: HeadShape) => () => unknown;
 
@@ -18,6 +29,16 @@ function head({ rows, depth, vocabulary }: HeadShape) {
   };
 }
 
+/** js and its gradient of so many rows. */
+function divergenceOf(rows: number): Prepare {
+  return ({ vocabulary }) => {
+    const policy = randomTensor([rows, vocabulary], 2);
+    const reference = noisy(policy, 0.7);
+    const out = { values: touched([rows]), gradPolicy: touched([rows, vocabulary]) };
+    return () => divergenceSync({ policy, reference, kind: divergences.js(), upstream: 1 }, { out });
+  };
+}
+
 const OPERATIONS: Record<string, Prepare> = {
   "linearTokenLogProbs, value": (shape) => {
     const { inputs } = head(shape);
@@ -28,6 +49,14 @@ const OPERATIONS: Record<string, Prepare> = {
     const upstream = new Float32Array(shape.rows).fill(1);
     return () => linearTokenLogProbsVjpSync({ ...inputs, upstream }, { out });
   },
+  "divergence, js, value + gradient, 128 rows": divergenceOf(128),
+  "divergence, js, value + gradient, 512 rows": divergenceOf(512),
+  "linearDivergence, js, value + gradients": (shape) => {
+    const { inputs, out } = head(shape);
+    const policy = { hidden: inputs.hidden, weight: inputs.weight };
+    const reference = { hidden: inputs.hidden, weight: noisy(inputs.weight, 0.7 / Math.sqrt(shape.depth)) };
+    return () => linearDivergenceSync({ policy, reference, kind: divergences.js(), upstream: 1 }, { out });
+  },
   "DpoKernels from hidden × head": (shape) => {
     const { inputs, out } = head(shape);
     const quarter = shape.rows / 4;
@@ -35,6 +64,17 @@ const OPERATIONS: Record<string, Prepare> = {
     return () => new DpoKernels().lossAndGradSync({ policy, reference: { logProbs: new Float32Array(4) } }, { out: { policy: out } });
   },
 };
+
+// getrusage's peak would not do: it counts what the parent held when it started this process.
+const FORGET_PEAK = "5"; // see proc_pid_clear_refs(5)
+
+function forgetPeak(): void {
+  writeFileSync("/proc/self/clear_refs", FORGET_PEAK);
+}
+
+function peak(): number {
+  return 1024 * Number(/VmHWM:\s*(\d+) kB/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]);
+}
 
 export const MEASURED = Object.keys(OPERATIONS);
 
@@ -44,7 +84,8 @@ if (script?.endsWith("peak-memory.ts")) {
   const run = OPERATIONS[name ?? ""]?.({ rows, depth, vocabulary });
   if (run === undefined) throw new Error(`unknown operation ${name}`);
   tokenLogProbsSync({ logits: zeros([1, 2], "f32"), targets: Int32Array.of(0) }); // loads the backend
-  const before = process.resourceUsage().maxRSS;
+  forgetPeak();
+  const before = peak();
   run();
-  console.log(1024 * (process.resourceUsage().maxRSS - before));
+  console.log(peak() - before);
 }

@@ -1,15 +1,8 @@
 import { type Tensor, tokenLogProbsSync, tokenLogProbsVjpSync, zeros } from "dpo-kernels";
 import type { Context } from "./context.js";
-import { randomTargets, randomTensor } from "./inputs.js";
+import { bf16Of, randomTargets, randomTensor } from "./inputs.js";
 import { interleave, local } from "./measure.js";
 import type { Row } from "./report.js";
-
-function bf16Of(values: Tensor<"f32">): Tensor<"bf16"> {
-  const result = zeros(values.shape, "bf16");
-  const bits = new Uint32Array(values.data.buffer, values.data.byteOffset, values.size);
-  result.data.set(bits.map((b) => b >>> 16));
-  return result;
-}
 
 /** Value and pull-back of logits in `dtype`, results in memory that is used again. */
 function step(logits: Tensor, rows: number, vocabulary: number): () => void {

@@ -1,10 +1,11 @@
 """Times of the same work in PyTorch: reads one JSON line per request from stdin, answers with one JSON line.
 
-Requests: {"work": "copy" | "tokenLogProbs" | "linearTokenLogProbs" | "objective", "rows", "depth", "vocabulary", "pairs", "runs"}.
-Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"}.
+Requests: {"work": one of WORK, "rows", "depth", "vocabulary", "runs"}, with "pairs" for the objective, "kind" (one of DIVERGENCES) and
+"compiled" for divergences. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"}.
 """
 
 import json
+import math
 import sys
 import time
 
@@ -65,7 +66,70 @@ def objective(request):
     return step
 
 
-WORK = {"copy": copy, "tokenLogProbs": token_log_probs, "linearTokenLogProbs": linear_token_log_probs, "objective": objective}
+def kl(log_p, log_q):
+    return (log_p.exp() * (log_p - log_q)).sum()
+
+
+def renyi_2(log_p, log_q):
+    return torch.logsumexp(2 * log_p - log_q, -1).sum()
+
+
+def js(log_p, log_q):
+    log_m = torch.logaddexp(log_p, log_q) - math.log(2)
+    return 0.5 * (kl(log_p, log_m) + kl(log_q, log_m))
+
+
+DIVERGENCES = {"kl": kl, "renyi(2)": renyi_2, "js": js}
+
+
+def loss_of_logits(request):
+    formula = DIVERGENCES[request["kind"]]
+
+    def loss(policy, reference):
+        return formula(torch.log_softmax(policy, -1), torch.log_softmax(reference, -1))
+
+    return torch.compile(loss) if request.get("compiled") else loss
+
+
+def divergence(request):
+    policy = 2 * torch.randn(request["rows"], request["vocabulary"])
+    reference = policy + 0.7 * torch.randn_like(policy)
+    loss = loss_of_logits(request)
+
+    def step():
+        leaf = policy.detach().requires_grad_(True)
+        loss(leaf, reference).backward()
+
+    return step
+
+
+def linear_divergence(request):
+    hidden, weight, _ = head(request)
+    reference_weight = weight + 0.7 / math.sqrt(request["depth"]) * torch.randn_like(weight)
+    loss = loss_of_logits(request)
+
+    def step():
+        h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
+        loss(h @ w.T, hidden @ reference_weight.T).backward()
+
+    return step
+
+
+WORK = {
+    "copy": copy,
+    "tokenLogProbs": token_log_probs,
+    "linearTokenLogProbs": linear_token_log_probs,
+    "objective": objective,
+    "divergence": divergence,
+    "linearDivergence": linear_divergence,
+}
+
+
+def prepared(request):
+    """The request's work after a first run, which may compile it."""
+    step = WORK[request["work"]](request)
+    step()
+    return step
 
 
 def main():
@@ -75,8 +139,11 @@ def main():
         request = json.loads(line)
         key = json.dumps({name: value for name, value in request.items() if name != "runs"})
         if key not in steps:
-            steps[key] = WORK[request["work"]](request)
-            steps[key]()
+            try:
+                steps[key] = prepared(request)
+            except Exception as error:  # a compiler may be missing, and then says so in types of its own
+                print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+                continue
         times = []
         for _ in range(request["runs"]):
             begin = time.perf_counter()

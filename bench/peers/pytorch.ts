@@ -6,7 +6,14 @@ import type { Variant } from "../measure.js";
 
 const script = fileURLToPath(new URL("pytorch.py", import.meta.url));
 
-type Work = "copy" | "tokenLogProbs" | "linearTokenLogProbs" | "objective";
+type Work = "copy" | "tokenLogProbs" | "linearTokenLogProbs" | "objective" | "divergence" | "linearDivergence";
+
+/** The shape of a work and what else it needs to know. */
+interface Details extends HeadShape {
+  pairs?: number;
+  kind?: "kl" | "renyi(2)" | "js";
+  compiled?: boolean;
+}
 
 /** A PyTorch process that times work on request, in turn with ours. */
 export class PyTorch {
@@ -28,6 +35,7 @@ export class PyTorch {
       child.once("error", () => resolve(false));
     });
     if (!started) return undefined;
+    child.stderr.resume();
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const first = await lines.next();
     const greeting = (first.done ? {} : JSON.parse(first.value)) as { version?: string };
@@ -35,13 +43,28 @@ export class PyTorch {
   }
 
   /** The work as a variant to be timed, `runs` times a round. */
-  variant(work: Work, shape: HeadShape & { pairs?: number }, runs = 1): Variant {
-    return async () => {
-      this.#process.stdin.write(`${JSON.stringify({ work, ...shape, runs })}\n`);
-      const line = await this.#lines.next();
-      if (line.done) throw new Error("the PyTorch process ended");
-      return (JSON.parse(line.value) as { ms: number[] }).ms;
-    };
+  variant(work: Work, details: Details, runs = 1): Variant {
+    return () => this.#times({ work, ...details, runs });
+  }
+
+  /** The same compiled by torch.compile; undefined, with a message, where that is not possible. */
+  async compiled(work: Work, details: Details): Promise<Variant | undefined> {
+    try {
+      await this.#times({ work, ...details, compiled: true, runs: 0 });
+    } catch (error) {
+      console.error(`without torch.compile: ${(error as Error).message.split("\n")[0]}`);
+      return undefined;
+    }
+    return this.variant(work, { ...details, compiled: true });
+  }
+
+  async #times(request: Details & { work: Work; runs: number }): Promise<number[]> {
+    this.#process.stdin.write(`${JSON.stringify(request)}\n`);
+    const line = await this.#lines.next();
+    if (line.done) throw new Error("the PyTorch process ended");
+    const { ms, error } = JSON.parse(line.value) as { ms?: number[]; error?: string };
+    if (ms === undefined) throw new Error(`PyTorch: ${error}`);
+    return ms;
   }
 
   close(): void {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 
 #include "native/cpu/divergence_row.h"
 #include "native/cpu/operation.h"

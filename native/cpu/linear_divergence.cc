@@ -52,17 +52,25 @@ class LinearDivergence {
     const auto count = static_cast<std::int64_t>(rows_.size());
     if (count == 0) return DPO_OK;
     const bool gradient = upstreams_.wants_gradient();
-    capacity_ = rows_within(count, kMostRows, 1, args_.memory_limit, [&](std::int64_t rows) {
-      const std::int64_t of_policy =
-          gradient ? HeadBlock<S>::gradient_bytes(rows, policy_.depth()) : HeadBlock<S>::value_bytes(rows, policy_.depth());
-      return of_policy + HeadBlock<S>::value_bytes(rows, reference_.depth()) +
-             2 * rows * stride_ * static_cast<std::int64_t>(sizeof(T));
-    });
+    capacity_ = rows_at_once(count, gradient);
     policy_logits_ = allocate<T>(job_, capacity_ * stride_);
     reference_logits_ = allocate<T>(job_, capacity_ * stride_);
     const bool allocated = (gradient ? policy_.allocate_gradients(capacity_) : policy_.allocate_values(capacity_)) &&
                            reference_.allocate_values(capacity_) && policy_logits_ && reference_logits_;
     return allocated ? DPO_OK : out_of_memory(job_);
+  }
+
+  /// As many rows as fit into the memory limit, at least one, and as many in each block.
+  std::int64_t rows_at_once(std::int64_t count, bool gradient) const {
+    const auto bytes = [&](std::int64_t rows) {
+      const std::int64_t of_policy = gradient ? HeadBlock<S>::gradient_bytes(rows, policy_.depth())
+                                              : HeadBlock<S>::value_bytes(rows, policy_.depth());
+      return of_policy + HeadBlock<S>::value_bytes(rows, reference_.depth()) +
+             2 * rows * stride_ * static_cast<std::int64_t>(sizeof(T));
+    };
+    std::int64_t most = std::min(count, kMostRows);
+    while (most > 1 && bytes(most) > args_.memory_limit) --most;
+    return blocks_of(count, blocks_of(count, most));
   }
 
   dpo_status values() {

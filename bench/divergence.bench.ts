@@ -1,0 +1,86 @@
+import { type Divergence, divergenceSync, divergences, type Tensor, zeros } from "dpo-kernels";
+import type { Context } from "./context.js";
+import { bf16Of, noisy, randomTensor } from "./inputs.js";
+import { interleave, local, type Variant } from "./measure.js";
+import type { PyTorch } from "./peers/pytorch.js";
+import type { Row } from "./report.js";
+
+/** Those that read a row once, and a second time only when policy and reference are near. */
+const ONE_PASS = {
+  kl: divergences.kl(),
+  forward_kl: divergences.forwardKl(),
+  jeffreys: divergences.jeffreys(),
+  "renyi(0.5)": divergences.renyi({ alpha: 0.5 }),
+  "renyi(2)": divergences.renyi({ alpha: 2 }),
+  bhattacharyya: divergences.bhattacharyya(),
+  hellinger: divergences.hellinger(),
+  "alpha(0.3)": divergences.alpha({ alpha: 0.3 }),
+};
+
+const TWO_PASSES = {
+  js: divergences.js(),
+  "js(0.3)": divergences.js({ beta: 0.3 }),
+  tv: divergences.tv(),
+  chi2: divergences.chi2(),
+  neyman_chi2: divergences.neymanChi2(),
+  "tsallis(2)": divergences.tsallis({ alpha: 2 }),
+};
+
+const KINDS: Record<string, Divergence> = { ...ONE_PASS, ...TWO_PASSES };
+/** Also timed in bf16, and with rows that are all but equal. */
+const VARIED = ["kl", "js"] as const;
+/** Also timed in PyTorch. */
+const PEERS = ["kl", "renyi(2)", "js"] as const;
+
+interface Rows {
+  policy: Tensor;
+  reference: Tensor;
+}
+
+/** Value and gradient, results in memory that is used again. */
+function step(rows: Rows, kind: Divergence, gradPolicy: Tensor): Variant {
+  const out = { values: zeros([gradPolicy.shape[0] as number], "f32"), gradPolicy };
+  return local(() => divergenceSync({ ...rows, kind, upstream: 1 }, { out }));
+}
+
+async function peersOf(pytorch: PyTorch, context: Context): Promise<Record<string, Variant>> {
+  const eager = PEERS.map((kind) => [`PyTorch eager ${kind}`, pytorch.variant("divergence", { ...context.shape, kind })] as const);
+  const compiled = await pytorch.compiled("divergence", { ...context.shape, kind: "js" });
+  return { ...Object.fromEntries(eager), ...(compiled && { "torch.compile js": compiled }) };
+}
+
+export async function divergenceBench(context: Context): Promise<Row[]> {
+  const { shape, rounds, ceilings, pytorch } = context;
+  const { rows, vocabulary } = shape;
+  const policy = randomTensor([rows, vocabulary], 2);
+  const apart = { policy, reference: noisy(policy, 0.7) };
+  const near = { policy, reference: noisy(policy, 1e-4) };
+  const bf16 = { policy: bf16Of(policy), reference: bf16Of(apart.reference) };
+  const grad = zeros([rows, vocabulary], "f32");
+  const grad16 = zeros([rows, vocabulary], "bf16");
+  const variants = [
+    ...Object.entries(KINDS).map(([name, kind]) => [name, step(apart, kind, grad)] as const),
+    ...VARIED.map((name) => [`${name} bf16`, step(bf16, KINDS[name] as Divergence, grad16)] as const),
+    ...VARIED.map((name) => [`${name} near`, step(near, KINDS[name] as Divergence, grad)] as const),
+    ["value", local(() => divergenceSync({ ...apart, kind: divergences.kl() }))] as const,
+  ];
+  const timings = await interleave(Object.fromEntries(variants), rounds, pytorch && (await peersOf(pytorch, context)));
+
+  const moved = { name: "two reads + one write of the logits", ms: 1.5 * ceilings.copyMs };
+  const row = (name: string, what: string, ceiling: Row["ceiling"] = moved, peers: Row["peers"] = {}): Row => ({
+    operation: "divergence",
+    what: `[${rows}, ${vocabulary}] ${what}`,
+    timing: timings[name] as Row["timing"],
+    ceiling,
+    peers,
+  });
+  const peersFor = (kind: string) => Object.fromEntries(Object.entries(timings.peers).filter(([name]) => name.endsWith(` ${kind}`)));
+  return [
+    ...Object.keys(KINDS).map((name) =>
+      row(name, `f32, ${name}, value + gradient`, { ...moved, bound: name in ONE_PASS ? 1.6 : 2.2 }, peersFor(name)),
+    ),
+    ...VARIED.map((name) => row(`${name} bf16`, `bf16, ${name}, value + gradient`, { ...moved, name: `${moved.name} in f32` })),
+    ...VARIED.map((name) => row(`${name} near`, `f32, ${name}, value + gradient, rows 1e-4 apart`)),
+    row("value", "f32, kl, value", { name: "two reads of the logits", ms: ceilings.copyMs }),
+  ];
+}
