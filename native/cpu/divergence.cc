@@ -1,6 +1,5 @@
 #include "native/core/divergence.h"
 
-
 #include "native/cpu/divergence_rows.h"
 #include "native/cpu/nonfinite_logit.h"
 #include "native/cpu/operations.h"

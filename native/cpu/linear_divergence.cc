@@ -63,8 +63,8 @@ class LinearDivergence {
   /// As many rows as fit into the memory limit, at least one, and as many in each block.
   std::int64_t rows_at_once(std::int64_t count, bool gradient) const {
     const auto bytes = [&](std::int64_t rows) {
-      const std::int64_t of_policy = gradient ? HeadBlock<S>::gradient_bytes(rows, policy_.depth())
-                                              : HeadBlock<S>::value_bytes(rows, policy_.depth());
+      const std::int64_t of_policy =
+          gradient ? HeadBlock<S>::gradient_bytes(rows, policy_.depth()) : HeadBlock<S>::value_bytes(rows, policy_.depth());
       return of_policy + HeadBlock<S>::value_bytes(rows, reference_.depth()) +
              2 * rows * stride_ * static_cast<std::int64_t>(sizeof(T));
     };

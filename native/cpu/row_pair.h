@@ -156,6 +156,10 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
   constexpr int kWays = Block::kWays;
   const Block xs(x, count, map), ys(y, count, map);
   const T a = static_cast<T>(alpha), b = static_cast<T>(1 - alpha);
+  // αx + (1−α)y; for large α by the difference, so that the rounding of two large products does not count.
+  const auto blend_of = [&](Vec<T> cx, Vec<T> cy) __attribute__((always_inline)) {
+    return alpha > 1 ? cx - b * (cx - cy) : a * cx + b * cy;
+  };
 
   Vec<T> x_max[kWays], y_max[kWays], blend_max[kWays];
   for (auto* largest : {x_max, y_max, blend_max}) std::fill(largest, largest + kWays, broadcast(Block::kNothing));
@@ -163,7 +167,7 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
     const Vec<T> cy = ys.at(i);
     x_max[way] = max(cx, x_max[way]);
     y_max[way] = max(cy, y_max[way]);
-    if constexpr (blends) blend_max[way] = max(a * cx + b * cy, blend_max[way]);
+    if constexpr (blends) blend_max[way] = max(blend_of(cx, cy), blend_max[way]);
   });
   const auto largest = [](const Vec<T>(&ways)[kWays]) {
     return horizontal_max(max(max(ways[0], ways[1]), max(ways[2], ways[3])));
@@ -185,7 +189,7 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
     const Vec<T> ex = exp(dx), ey = exp(dy);
     x_sum[way] += ex;
     y_sum[way] += ey;
-    if constexpr (blends) first[way] += exp((a * dx + b * dy) - blend_shift);
+    if constexpr (blends) first[way] += exp(blend_of(dx, dy) - blend_shift);
     if constexpr (of_x) first[way] += ex * (dx - dy);
     if constexpr (of_y) second[way] += ey * (dx - dy);
   });

@@ -47,6 +47,9 @@ struct PointSums {
   T highest, lowest;
 };
 
+/// Terms that a lane adds up before they go on in double precision: few, since a sum of thousands would lose the last digits.
+inline constexpr std::int64_t kTermsPerLane = 64;
+
 template <bool stores, class S, class Map, class Divergence>
 PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t columns, const Divergence& divergence,
                                    const WeightedPoints<compute_t<S>>& points) {
@@ -55,7 +58,8 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t
   const T infinity = std::numeric_limits<T>::infinity();
   Vec<T> highest = broadcast(-infinity), lowest = broadcast(infinity);
   PointSums<T> total;
-  for (std::int64_t begin = 0; begin < columns; begin += kSoftmaxBlock) {
+  constexpr std::int64_t kBlock = kTermsPerLane * lanes<T>;
+  for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
     Vec<T> term = {}, weight = {};
     const auto add = [&](std::int64_t i, auto n) __attribute__((always_inline)) {
       math::LogRatio<Vec<T>> r = ratios.at(i, n);
@@ -73,7 +77,7 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t
         store(points.weight + i, terms.weight);
       }
     };
-    const std::int64_t end = std::min(begin + kSoftmaxBlock, columns);
+    const std::int64_t end = std::min(begin + kBlock, columns);
     std::int64_t i = begin;
     for (; i + lanes<T> <= end; i += lanes<T>) add(i, AllLanes<T>{});
     if (i < end) add(i, static_cast<int>(end - i));
@@ -239,7 +243,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
         gradient.to, columns_, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
           const PointGradient<T> point = point_at(i, n);
           block_sum += point.gradient;
-          if (i / lanes<T> % (kSoftmaxBlock / lanes<T>) == 0) {
+          if (i / lanes<T> % kTermsPerLane == 0) {
             sum += static_cast<double>(horizontal_sum(block_sum));
             block_sum = Vec<T>{};
           }
