@@ -57,7 +57,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     PointSums<T> total = Base::sum(Base::ratios(x, y, sums), divergence_, points);
     if (total.term != 0 && std::fabs(total.term) < Divergence::refined_below)
       total = Base::sum(Base::refined_ratios(x, y, sums), divergence_, points);
-    if constexpr (requires { divergence_.precise(); }) {
+    if constexpr (requires { requires !Divergence::is_precise; }) {
       if (divergence_.wants_precise(total.term)) total = Base::sum(Base::ratios(x, y, sums), divergence_.precise(), points);
     }
     const T infinity = std::numeric_limits<T>::infinity();
@@ -91,8 +91,9 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     const auto of_point = divergence_.template gradient<T>(found);
     Base::write(
         x, sums, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
-          const math::LogRatio<Vec<T>> r = ratios.at(i, n);
-          return PointGradient<T>{of_point.template at<E>(r.lp, r.lq, clamped_log_ratio<T>(r.t)), exp(r.lp)};
+          math::LogRatio<Vec<T>> r = ratios.at(i, n);
+          r.t = clamped_log_ratio<T>(r.t);
+          return PointGradient<T>{of_point.template at<E>(r), exp(r.lp)};
         });
     return result;
   }

@@ -231,8 +231,8 @@ struct KullbackLeibler : SumOfTerms {
   struct Gradient {
     T mean;
     template <class E, class V>
-    DPO_HD_INLINE V at(V lp, V, V t) const {
-      return E::exp(lp) * (t - mean);
+    DPO_HD_INLINE V at(const LogRatio<V>& r) const {
+      return E::exp(r.lp) * (r.t - mean);
     }
   };
   template <class T>
@@ -260,8 +260,8 @@ struct ForwardKullbackLeibler : SumOfTerms {
   template <class T>
   struct Gradient {
     template <class E, class V>
-    DPO_HD_INLINE V at(V lp, V lq, V) const {
-      return E::exp(lp) - E::exp(lq);
+    DPO_HD_INLINE V at(const LogRatio<V>& r) const {
+      return E::exp(r.lp) - E::exp(r.lq);
     }
   };
   template <class T>
@@ -290,9 +290,9 @@ struct Jeffreys : SumOfTerms {
   struct Gradient {
     T mean;
     template <class E, class V>
-    DPO_HD_INLINE V at(V lp, V lq, V t) const {
-      const V p = E::exp(lp);
-      return p * (t - mean) + (p - E::exp(lq));
+    DPO_HD_INLINE V at(const LogRatio<V>& r) const {
+      const V p = E::exp(r.lp);
+      return p * (r.t - mean) + (p - E::exp(r.lq));
     }
   };
   template <class T>
@@ -483,21 +483,28 @@ struct AffinityDivergence {
     return form == AffinityForm::linear ? linear : linear / (2 * value(row));
   }
 
-  template <class T>
+  template <class T, bool kPrecise>
   struct Gradient {
     T alpha_less_1, affinity_high, affinity_low, scale;
     /// softmax(αx + (1−α)y) − p = p·expm1((α−1)t − A). Where that exponential is large p may have underflowed, so it goes inside.
     template <class E, class V>
-    DPO_HD_INLINE V at(V lp, V, V t) const {
-      const V log_ratio = (alpha_less_1 * t - affinity_high) - affinity_low;
+    DPO_HD_INLINE V at(const LogRatio<V>& r) const {
+      const V v = alpha_less_1 * r.t, distance = v - affinity_high, log_ratio = distance - affinity_low;
       const auto apart = log_ratio > 0;
-      const V p = E::exp(lp);
-      const ExpPair<V> pair = E::exp_pair(apart ? lp + log_ratio : log_ratio);
-      return scale * (apart ? pair.e - p : p * pair.em1);
+      const V p = E::exp(r.lp), exponent = r.lp + log_ratio;
+      const ExpPair<V> pair = E::exp_pair(apart ? exponent : log_ratio);
+      V power = pair.e;
+      if constexpr (kPrecise) {
+        // |v| > |A| and |lp| > log_ratio here, so these differences are what rounding took.
+        const V rest = ((v - distance) - affinity_high) + ((distance - log_ratio) - affinity_low) +
+                       (log_ratio - (exponent - r.lp)) + (alpha_less_1 * r.t_rest + r.lp_rest);
+        power = power > 0 ? power + power * rest : V{};
+      }
+      return scale * (apart ? power - p : p * pair.em1);
     }
   };
-  template <class T>
-  Gradient<T> gradient(const RowMoments& row) const {
+  template <class T, bool kPrecise>
+  Gradient<T, kPrecise> gradient_of(const RowMoments& row) const {
     const double found = row.log_affinity(alpha);
     const double affinity = std::isfinite(found) ? found : 0;  // without overlap the scale is 0
     const auto high = static_cast<T>(affinity);
@@ -533,7 +540,13 @@ DPO_HD_INLINE PowerTerms<V> power_terms(V base, V log_base, V log_base_rest, V t
 /// α ≥ ½: powers of q/p, weighted by p. w = α·power.
 template <bool kPrecise>
 struct AffinityByPOf : AffinityDivergence {
+  static constexpr bool is_precise = kPrecise;
   AffinityByPOf<true> precise() const { return {*this}; }
+
+  template <class T>
+  auto gradient(const RowMoments& row) const {
+    return gradient_of<T, kPrecise>(row);
+  }
 
   template <class E, class V>
   DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
@@ -549,7 +562,13 @@ using AffinityByP = AffinityByPOf<false>;
 /// α < ½: powers of p/q, weighted by q. w = α·power + (p − q).
 template <bool kPrecise>
 struct AffinityByQOf : AffinityDivergence {
+  static constexpr bool is_precise = kPrecise;
   AffinityByQOf<true> precise() const { return {*this}; }
+
+  template <class T>
+  auto gradient(const RowMoments& row) const {
+    return gradient_of<T, kPrecise>(row);
+  }
 
   template <class E, class V>
   DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
@@ -569,6 +588,8 @@ inline int passes_of_power(double alpha) { return alpha > 0 && alpha < 1 ? 1 : 2
 template <class F>
 auto with_affinity(AffinityForm form, double alpha, double factor, int passes, const F& f) {
   const AffinityDivergence divergence{form, alpha, factor, passes};
+  // High powers hang on few points from the start.
+  if (alpha > 2) return f(AffinityByPOf<true>{divergence});
   return alpha >= 0.5 ? f(AffinityByP{divergence}) : f(AffinityByQ{divergence});
 }
 
