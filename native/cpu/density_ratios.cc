@@ -2,7 +2,7 @@
 #include <limits>
 
 #include "native/core/divergence.h"
-#include "native/cpu/divergence_rows.h"
+#include "native/cpu/divergence_call.h"
 #include "native/cpu/logit_map.h"
 #include "native/cpu/nonfinite_logit.h"
 #include "native/cpu/operations.h"

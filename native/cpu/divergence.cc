@@ -1,6 +1,6 @@
 #include "native/core/divergence.h"
 
-#include "native/cpu/divergence_rows.h"
+#include "native/cpu/divergence_call.h"
 #include "native/cpu/nonfinite_logit.h"
 #include "native/cpu/operations.h"
 #include "native/cpu/row_chunks.h"
@@ -33,7 +33,9 @@ class DivergenceCall {
   const S* reference(std::int64_t row) const { return data<S>(args_.reference) + row * columns_; }
 
   dpo_status values() {
-    const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) { set_value(row, look_at(row, scratch), scratch); });
+    const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) {
+      if (!upstreams_.ignored(row)) set_value(row, look_at(row, scratch), scratch);
+    });
     if (status != DPO_OK) return status;
     if (const dpo_status begun = host->begin_writes(job_); begun != DPO_OK) return begun;
     outcomes_.write(args_.values);
@@ -47,6 +49,7 @@ class DivergenceCall {
     if (looks_first) {
       if (!sums) return out_of_memory(job_);
       const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) {
+        if (upstreams_.ignored(row)) return;
         sums[row] = look_at(row, scratch);
         if (!sums[row].sure) set_value(row, sums[row], scratch);
       });
@@ -56,12 +59,16 @@ class DivergenceCall {
     S* gradient = data<S>(args_.grad_policy);
     const bool streamed = args_.policy.shape[0] * columns_ * static_cast<std::int64_t>(sizeof(S)) > kStreamBytes;
     const dpo_status status = for_each_row([&](std::int64_t row, T* scratch) {
+      S* to = gradient + row * columns_;
+      if (upstreams_.ignored(row)) {
+        std::fill_n(to, columns_, S{});
+        return;
+      }
       const RowSums found = looks_first ? sums[row] : look_at(row, scratch);
-      set_gradient(row, found, upstreams_.gradient(row, gradient + row * columns_, streamed), scratch);
+      set_gradient(row, found, upstreams_.gradient(row, to, streamed), scratch);
       if (streamed) stream_fence();
     });
     if (status != DPO_OK) return status;
-    clear_ignored_rows(gradient);
     outcomes_.write(args_.values);
     return DPO_OK;
   }
@@ -78,21 +85,11 @@ class DivergenceCall {
                                                     : RowOutcome{sums.state, 0};
   }
 
-  void clear_ignored_rows(S* gradient) const {
-    for (std::int64_t row = 0; row < args_.policy.shape[0]; ++row) {
-      if (upstreams_.ignored(row)) std::fill_n(gradient + row * columns_, columns_, S{});
-    }
-  }
-
-  /// Calls body(row, scratch) for the rows that are not ignored. Fails because of the first row that does.
+  /// Calls body(row, scratch) for every row. Fails because of the first row that does.
   template <class Body>
   dpo_status for_each_row(const Body& body) {
     const dpo_status status = parallel_for(job_, chunks_.count(), [&](std::int64_t chunk) {
-      scratch_.with_buffer([&](T* scratch) {
-        chunks_.for_each(chunk, [&](std::int64_t row) {
-          if (!upstreams_.ignored(row)) body(row, scratch);
-        });
-      });
+      scratch_.with_buffer([&](T* scratch) { chunks_.for_each(chunk, [&](std::int64_t row) { body(row, scratch); }); });
     });
     if (status != DPO_OK) return status;
     if (scratch_.exhausted()) return out_of_memory(job_);
@@ -116,7 +113,8 @@ class DivergenceCall {
 }  // namespace
 
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args) {
-  return dispatch_storage(args->policy.dtype, [&]<class S>() { return DivergenceCall<S>(job, *args).run(); });
+  return dispatch_storage(args->policy.dtype,
+                          [&]<class S>() { return guarded(job, [&] { return DivergenceCall<S>(job, *args).run(); }); });
 }
 
 }  // namespace dpo::cpu

@@ -6,7 +6,7 @@
 
 #include "native/core/divergence.h"
 #include "native/cpu/storage.h"
-#include "native/math/divergences.h"
+#include "native/math/divergence_points.h"
 
 namespace dpo::cpu {
 
@@ -16,6 +16,7 @@ enum class RowState {
   bad_policy,     // NaN, +inf, or nothing but −inf
   bad_reference,  // likewise
   not_converged,
+  out_of_memory,
 };
 
 struct RowOutcome {

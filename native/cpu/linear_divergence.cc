@@ -1,6 +1,6 @@
 #include "native/core/linear_divergence.h"
 
-#include "native/cpu/divergence_rows.h"
+#include "native/cpu/divergence_call.h"
 #include "native/cpu/linear_head.h"
 #include "native/cpu/operations.h"
 #include "native/cpu/row_chunks.h"
@@ -176,7 +176,8 @@ class LinearDivergence {
 }  // namespace
 
 dpo_status linear_divergence(dpo_job* job, const dpo_linear_divergence_args* args) {
-  return dispatch_storage(args->policy.hidden.dtype, [&]<class S>() { return LinearDivergence<S>(job, *args).run(); });
+  return dispatch_storage(args->policy.hidden.dtype,
+                          [&]<class S>() { return guarded(job, [&] { return LinearDivergence<S>(job, *args).run(); }); });
 }
 
 }  // namespace dpo::cpu

@@ -1,4 +1,4 @@
-// What every operation of this backend starts from: the host's services, typed access to tensors, dispatch on dtypes.
+// What every operation of this backend starts from: the host's services, typed access to tensors.
 #pragma once
 
 #include <cstdarg>
@@ -59,21 +59,6 @@ inline void set(const dpo_tensor& tensor, std::int64_t i, double value) {
     data<double>(tensor)[i] = value;
   } else {
     data<float>(tensor)[i] = static_cast<float>(value);
-  }
-}
-
-/// Calls f.template operator()<S>() for the storage type of a floating dtype.
-template <class F>
-dpo_status dispatch_storage(std::int32_t dtype, F&& f) {
-  switch (dtype) {
-    case DPO_F64:
-      return f.template operator()<double>();
-    case DPO_F16:
-      return f.template operator()<f16>();
-    case DPO_BF16:
-      return f.template operator()<bf16>();
-    default:
-      return f.template operator()<float>();
   }
 }
 

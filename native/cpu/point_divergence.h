@@ -2,8 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 
 #include "native/cpu/softmax_divergence.h"
+#include "native/math/divergences.h"
 
 namespace dpo::cpu {
 
@@ -19,7 +21,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
 
   double safe_range() const override {
     if constexpr (requires { divergence_.explodes(); }) {
-      if (divergence_.explodes()) return Base::largest_exponent() / std::max(1.0, divergence_.k());
+      if (divergence_.explodes()) return std::log(math::surely_fits) / std::max(1.0, divergence_.k());
     }
     return Base::safe_range();
   }
@@ -48,7 +50,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
 
   bool surely_finite(const math::RowMoments& found) const override {
     if constexpr (requires { divergence_.surely_finite(found); }) return divergence_.surely_finite(found);
-    if constexpr (kHasMoments) return std::fabs(divergence_.value(found)) < kSurelyFits;
+    if constexpr (kHasMoments) return std::fabs(divergence_.value(found)) < math::surely_fits;
     return true;
   }
 
@@ -74,9 +76,6 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
 
  private:
   static constexpr bool kHasMoments = Divergence::moment != math::Moment::none;
-
-  /// A value in reach of this has a gradient that single precision can hold.
-  static constexpr double kSurelyFits = 1e30;
 
   /// Whether the moments are all that the divergence wants, and have digits enough.
   bool exact(const math::RowMoments& found) const {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "native/cpu/storage.h"
+#include "native/math/elementary.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -387,16 +388,6 @@ struct Constants<double> {
   static constexpr double negligible = 1e-250;
 };
 
-template <class V, class T, std::size_t N>
-[[gnu::always_inline]] inline V polynomial(V x, const T (&terms)[N]) {
-  V sum = V{} + terms[0];
-#pragma GCC unroll 16
-  for (std::size_t i = 1; i < N; ++i) {
-    sum = sum * x + terms[i];
-  }
-  return sum;
-}
-
 }  // namespace detail
 
 /// e^x, within 1.25 ulp where the result is a normal number (0.91 measured with FMA, 1.17 without). -inf gives 0, NaN
@@ -414,7 +405,7 @@ template <class V>
   const V rounded = arg * C::log2_e + C::round;
   const V n = rounded - C::round;
   const V r = (arg - n * C::ln2_high) - n * C::ln2_low;
-  const V p = (detail::polynomial(r, C::exp_terms) * r + static_cast<T>(1)) * r + static_cast<T>(1);
+  const V p = (math::horner(r, C::exp_terms) * r + static_cast<T>(1)) * r + static_cast<T>(1);
 #if defined(DPO_SIMD_AVX512)
   // Lanes that underflow, -inf among them, are masked out: a scalef with a denormal result takes a hundred times as long. A NaN
   // is "not less".
@@ -450,7 +441,7 @@ template <class V>
   const V s = f / (f + static_cast<T>(2));
   const V z = s * s;
   const V half_square = f * f * static_cast<T>(0.5);
-  const V tail = s * (half_square + z * detail::polynomial(z, C::log_terms)) + k * C::log_ln2_low;
+  const V tail = s * (half_square + z * math::horner(z, C::log_terms)) + k * C::log_ln2_low;
   const V positive = k * C::log_ln2_high - ((half_square - tail) - f);
   const V infinity = V{} + std::numeric_limits<T>::infinity();
   const V domain = x == V{} ? -infinity : x - x + std::numeric_limits<T>::quiet_NaN();
@@ -473,7 +464,7 @@ template <class V>
   const V rounded = x * C::log2_e + C::round;
   const V n = rounded - C::round;
   const V r = (x - n * C::ln2_high) - n * C::ln2_low;
-  return {rounded, (polynomial(r, C::exp_terms) * r) * r + r};
+  return {rounded, (math::horner(r, C::exp_terms) * r) * r + r};
 }
 
 }  // namespace detail
@@ -494,18 +485,11 @@ template <class V>
   return x <= C::exp_highest ? scaled : x + std::numeric_limits<T>::infinity();
 }
 
-/// e^x and e^x - 1.
-template <class V>
-struct ExpPair {
-  V e;
-  V em1;
-};
-
 /// e^x (within 1.25 ulp) and e^x - 1 (1.5 ulp) for x <= 0, from one range reduction. -inf gives {0, -1}, NaN gives NaN, and an e
 /// below the smallest normal number is 0. Positive x up to 88 for float and 709 for double are allowed, with em1 within 2.75 ulp;
 /// what larger ones give is unspecified.
 template <class V>
-[[gnu::always_inline]] inline ExpPair<V> exp_pair(V x) {
+[[gnu::always_inline]] inline math::ExpPair<V> exp_pair(V x) {
   using T = detail::Element<V>;
   using C = detail::Constants<T>;
   using Bits = Pack<typename C::Int, detail::pack_size<V>>;
@@ -516,19 +500,9 @@ template <class V>
   return {scale * rm1 + scale, scale * rm1 + (scale - static_cast<T>(1))};
 }
 
-namespace detail {
-
-/// ln(1 + f) = f - s (f - R(s^2)) with s = f / (2 + f), where terms are those of R(z) / z.
-template <class V, class T, std::size_t N>
-[[gnu::always_inline]] inline V log1p_series(V f, V s, const T (&terms)[N]) {
-  // Rounded alone, the square of a small s would be a denormal, which is slow.
-  const V z = s * s + Constants<T>::negligible;
-  return f - s * (f - z * polynomial(z, terms));
-}
-
 /// a / b within 1.5 ulp, for b of ordinary size.
 template <class V>
-[[gnu::always_inline]] inline V fast_quotient(V a, V b) {
+[[gnu::always_inline]] inline V quotient(V a, V b) {
 #if defined(DPO_SIMD_AVX512)
   // An estimate of 14 bits and one step of Newton's method cost half as much as a division.
   if constexpr (std::same_as<V, Vec<float>>) {
@@ -537,6 +511,16 @@ template <class V>
   }
 #endif
   return a / b;
+}
+
+namespace detail {
+
+/// ln(1 + f) = f - s (f - R(s^2)) with s = f / (2 + f), where terms are those of R(z) / z.
+template <class V, class T, std::size_t N>
+[[gnu::always_inline]] inline V log1p_series(V f, V s, const T (&terms)[N]) {
+  // Rounded alone, the square of a small s would be a denormal, which is slow.
+  const V z = s * s + Constants<T>::negligible;
+  return f - s * (f - z * math::horner(z, terms));
 }
 
 }  // namespace detail
@@ -568,7 +552,7 @@ template <class V>
 template <class V>
 [[gnu::always_inline]] inline V log1p_unit(V x) {
   using T = detail::Element<V>;
-  const V s = detail::fast_quotient(x, x + static_cast<T>(2));
+  const V s = quotient(x, x + static_cast<T>(2));
   return detail::log1p_series(x, s, detail::Constants<T>::log_unit_terms);
 }
 

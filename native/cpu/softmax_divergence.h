@@ -6,7 +6,8 @@
 #include <cmath>
 
 #include "native/cpu/divergence_row.h"
-#include "native/cpu/row_pair.h"
+#include "native/cpu/row_moments.h"
+#include "native/cpu/row_ratios.h"
 
 namespace dpo::cpu {
 
@@ -27,7 +28,7 @@ struct RowTerms {
   double value;
   double slope = 1;
   double weight_sum = 0;
-  bool converged = true;
+  RowState failure = RowState::finite;
 };
 
 /// p − q, for the sum of them or to be stored.
@@ -98,7 +99,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
 
   /// Both arrays of WeightedPoints, so that vectors may be read and written past the last element.
   std::int64_t scratch_size() const override { return 2 * points_size(); }
-  double safe_range() const override { return 1e30; }
+  double safe_range() const override { return math::surely_fits; }
 
   RowSums sums(const S* x, const S* y, T*) const override {
     const math::RowMoments found = moments(x, y);
@@ -149,8 +150,6 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   const Map& map() const { return map_; }
   std::int64_t columns() const { return columns_; }
   std::int64_t points_size() const { return (columns_ + lanes<T> - 1) / lanes<T> * lanes<T>; }
-  /// e to this power is far from overflow.
-  static constexpr double largest_exponent() { return sizeof(T) == 4 ? 80 : 700; }
 
   /// Sums over the row of divergence.at(point), with p and weights stored if `points` are given.
   template <class Divergence>
@@ -166,7 +165,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   }
 
   static RowOutcome outcome(const RowTerms& found) {
-    return found.converged ? outcome(found.value) : RowOutcome{RowState::not_converged, 0};
+    return found.failure == RowState::finite ? outcome(found.value) : RowOutcome{found.failure, 0};
   }
 
   static RowOutcome outcome(double value) {

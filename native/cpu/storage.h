@@ -5,6 +5,8 @@
 #include <concepts>
 #include <cstdint>
 
+#include "native/core/tensor.h"
+
 namespace dpo::cpu {
 
 struct bf16 {
@@ -115,6 +117,21 @@ inline S to_storage(compute_t<S> value) {
     return f16{static_cast<std::uint16_t>(detail::f16_bits_from_float<std::uint32_t>(value))};
   } else {
     return value;
+  }
+}
+
+/// Calls f.template operator()<S>() for the storage type of a floating dpo_dtype.
+template <class F>
+auto dispatch_storage(std::int32_t dtype, F&& f) {
+  switch (dtype) {
+    case DPO_F64:
+      return f.template operator()<double>();
+    case DPO_F16:
+      return f.template operator()<f16>();
+    case DPO_BF16:
+      return f.template operator()<bf16>();
+    default:
+      return f.template operator()<float>();
   }
 }
 

@@ -143,20 +143,6 @@ void append_top_k(std::span<const double> values, std::size_t k, std::vector<std
   if (indices.size() > begin + k) keep_k();
 }
 
-template <class F>
-void with_storage(std::int32_t dtype, const F& f) {
-  switch (dtype) {
-    case DPO_F64:
-      return f.template operator()<double>();
-    case DPO_F16:
-      return f.template operator()<f16>();
-    case DPO_BF16:
-      return f.template operator()<bf16>();
-    default:
-      return f.template operator()<float>();
-  }
-}
-
 }  // namespace
 
 void top_k_union(std::span<const double> p, std::span<const double> q, std::int64_t k, std::vector<std::int64_t>& support) {
@@ -168,7 +154,7 @@ void top_k_union(std::span<const double> p, std::span<const double> q, std::int6
 }
 
 void restrict_cost(const dpo_tensor& matrix, std::span<const std::int64_t> support, std::span<double> cost) {
-  with_storage(matrix.dtype, [&]<class S>() {
+  dispatch_storage(matrix.dtype, [&]<class S>() {
     double* to = cost.data();
     for (const std::int64_t i : support) {
       const S* row = static_cast<const S*>(matrix.data) + i * matrix.shape[1];
@@ -193,7 +179,7 @@ struct EmbeddingRows {
         width(padded(static_cast<std::size_t>(embeddings.shape[1]))) {
     const std::int64_t columns = embeddings.shape[1];
     values.assign(rows * width, 0.0);
-    with_storage(embeddings.dtype, [&]<class S>() {
+    dispatch_storage(embeddings.dtype, [&]<class S>() {
       for (std::size_t i = 0; i < count; ++i) {
         const S* from = static_cast<const S*>(embeddings.data) + support[i] * columns;
         double* to = row(i);

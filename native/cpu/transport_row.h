@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <mutex>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -53,13 +54,17 @@ class TransportRow final : public LogitDivergence {
     const auto size = static_cast<std::size_t>(columns());
     // The gradient is one in the logits already: weights that sum to 0.
     const std::span<double> gradient = points ? std::span(points->weight, size) : std::span<double>();
-    const TransportResult result = workspaces_.with([&](TransportWorkspace& workspace) {
-      return transport_divergence(options_, std::span(x, size), std::span(y, size), workspace, gradient);
-    });
     if (points) {
       for (std::size_t i = 0; i < size; ++i) points->p[i] = std::exp(x[i] - sums.x.log_sum_exp());
     }
-    return {.value = result.value, .converged = result.converged};
+    try {
+      const TransportResult result = workspaces_.with([&](TransportWorkspace& workspace) {
+        return transport_divergence(options_, std::span(x, size), std::span(y, size), workspace, gradient);
+      });
+      return {.value = result.value, .failure = result.converged ? RowState::finite : RowState::not_converged};
+    } catch (const std::bad_alloc&) {  // a thread of the pool would not survive it
+      return {.value = 0, .failure = RowState::out_of_memory};
+    }
   }
 
  private:

@@ -21,7 +21,7 @@ class WideDivergence final : public DivergenceRow<S> {
   std::int64_t scratch_size() const override {
     return (3 * padded_columns() + wide_->scratch_size()) * static_cast<std::int64_t>(sizeof(double) / sizeof(T));
   }
-  double safe_range() const override { return std::min(wide_->safe_range(), 1e30); }
+  double safe_range() const override { return wide_->safe_range(); }
 
   RowSums sums(const S* x, const S* y, T* scratch) const override {
     const Buffers buffers = widen(x, y, scratch);

@@ -15,11 +15,10 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <numbers>
 
-#include "native/math/elementary.h"
-#include "native/math/host_device.h"
-#include "native/math/log_sum_exp.h"
+#include "native/math/affinity_divergences.h"
+#include "native/math/divergence_points.h"
 
 namespace dpo::math {
 
@@ -41,166 +40,6 @@ enum class Divergence : std::int32_t {
   wasserstein,
   transport,
 };
-
-/// e^x and e^x − 1.
-template <class V>
-struct ExpPair {
-  V e, em1;
-};
-
-/// Elementary functions of one number, as the functors of this file want them.
-template <class T>
-struct ScalarElementary {
-  using Scalar = T;
-  DPO_HD_INLINE static T exp(T x) { return std::exp(x); }
-  DPO_HD_INLINE static T log1p(T x) { return std::log1p(x); }
-  /// a/b for b between ½ and 4.
-  DPO_HD_INLINE static T quotient(T a, T b) { return a / b; }
-  /// For −½ ≤ x ≤ 1.
-  DPO_HD_INLINE static T log1p_unit(T x) { return std::log1p(x); }
-  /// For x ≤ 0.
-  DPO_HD_INLINE static ExpPair<T> exp_pair(T x) { return {std::exp(x), std::expm1(x)}; }
-};
-
-/// Σ c_k x^k, the highest power first.
-template <class V, class T, int N>
-DPO_HD_INLINE V horner(V x, const T (&coefficients)[N]) {
-  V sum = V{} + coefficients[0];
-  for (int i = 1; i < N; ++i) sum = sum * x + coefficients[i];
-  return sum;
-}
-
-/// 1/(k+2)!, from k = Terms − 1 down to 0.
-template <class T, int Terms>
-struct InverseFactorials {
-  T values[Terms];
-  constexpr InverseFactorials() : values{} {
-    double factorial = 1;
-    for (int k = 0; k < Terms; ++k) {
-      factorial *= k + 2;
-      values[Terms - 1 - k] = static_cast<T>(1 / factorial);
-    }
-  }
-};
-
-/// (−1)^k/(k(k−1)), from k = Terms + 1 down to 2.
-template <class T, int Terms>
-struct AlternatingInverseProducts {
-  T values[Terms];
-  constexpr AlternatingInverseProducts() : values{} {
-    for (int k = 2; k < Terms + 2; ++k) values[Terms + 1 - k] = static_cast<T>((k % 2 == 0 ? 1.0 : -1.0) / (k * (k - 1)));
-  }
-};
-
-/// e^v − 1 − v = v²·Σ v^k/(k+2)! for |v| ≤ 1.
-template <class E, class V>
-DPO_HD_INLINE V expm1_less_linear(V v) {
-  using T = typename E::Scalar;
-  constexpr InverseFactorials<T, sizeof(T) == 4 ? 9 : 17> inverse;
-  return v * v * horner(v, inverse.values);
-}
-
-/// A point of two distributions: ln p, ln q and t = ln(p/q), which is known better than lp − lq is. Each with what rounding has
-/// taken from it.
-template <class V>
-struct LogRatio {
-  V lp, lq, t;
-  V lp_rest, lq_rest, t_rest;
-};
-
-/// The same with p and q themselves.
-template <class V>
-struct Ratio : LogRatio<V> {
-  V distance;          // |t|
-  V big;               // max(p, q)
-  V e, em1;            // e^−distance = min(p, q)/max(p, q), and the same less 1
-  V p, q, difference;  // p, q, p − q
-};
-
-template <class E, class V>
-DPO_HD_INLINE Ratio<V> ratio_of(const LogRatio<V>& r) {
-  const auto above = r.t >= 0;
-  const V distance = above ? r.t : -r.t;
-  const ExpPair<V> pair = E::exp_pair(-distance);
-  const V big = E::exp(above ? r.lp : r.lq);
-  const V small = big * pair.e, gap = big * pair.em1;
-  return {r, distance, big, pair.e, pair.em1, above ? big : small, above ? small : big, above ? -gap : gap};
-}
-
-/// One point's term of the sum, and w.
-template <class V>
-struct PointTerms {
-  V term, weight;
-};
-
-/// What one pass over a row gathers about its logits x (policy) and y (reference).
-struct RowMoments {
-  LogSumExp<double> x, y;
-  LogSumExp<double> blend;   // of αx + (1−α)y
-  double x_differences = 0;  // Σ e^(x − x.max)·(x − y)
-  double y_differences = 0;  // Σ e^(y − y.max)·(x − y)
-
-  void merge(const RowMoments& other) {
-    const RowMoments mine = *this;
-    x.merge(other.x);
-    y.merge(other.y);
-    blend.merge(other.blend);
-    x_differences = rescaled(mine.x_differences, mine.x, x) + rescaled(other.x_differences, other.x, x);
-    y_differences = rescaled(mine.y_differences, mine.y, y) + rescaled(other.y_differences, other.y, y);
-  }
-
-  /// L(x) − L(y).
-  double log_sum_exp_difference() const { return (x.max - y.max) + (std::log(x.sum) - std::log(y.sum)); }
-  double kl() const { return x_differences / x.sum - log_sum_exp_difference(); }
-  double forward_kl() const { return log_sum_exp_difference() - y_differences / y.sum; }
-  /// ln Σ p^α q^(1−α).
-  double log_affinity(double alpha) const {
-    const double maxima = (blend.max - x.max) + (1 - alpha) * (x.max - y.max);
-    return maxima + (std::log(blend.sum) - alpha * std::log(x.sum) - (1 - alpha) * std::log(y.sum));
-  }
-
- private:
-  static double rescaled(double sum, const LogSumExp<double>& from, const LogSumExp<double>& to) {
-    return sum == 0 ? 0 : sum * std::exp(from.max - to.max);
-  }
-};
-
-/// The moments that a one-pass divergence wants beside the log-sum-exps.
-enum class Moment { none, x_differences, y_differences, both_differences, blend };
-
-/// Below this kl (for others: what corresponds to it) the moments have lost too many digits.
-inline constexpr double near_identical = 1.0 / 32;
-
-/// The terms of kl with the larger or the smaller of p and q in its first argument.
-template <class V>
-struct KlTerms {
-  V from_big, from_small;
-};
-
-template <class E, class V>
-DPO_HD_INLINE KlTerms<V> kl_terms(const Ratio<V>& r) {
-  const auto near = r.distance < 1;
-  const V rest = expm1_less_linear<E>(-r.distance);
-  return {r.big * (near ? rest : r.em1 + r.distance), r.big * (near ? -(r.em1 * r.distance) - rest : -r.em1 - r.distance * r.e)};
-}
-
-/// p·t − (p − q).
-template <class E, class V>
-DPO_HD_INLINE V kl_term(const Ratio<V>& r) {
-  const KlTerms<V> terms = kl_terms<E>(r);
-  return r.t >= 0 ? terms.from_big : terms.from_small;
-}
-
-/// −q·t + (p − q): the term of kl with p and q exchanged.
-template <class E, class V>
-DPO_HD_INLINE V forward_kl_term(const Ratio<V>& r) {
-  const KlTerms<V> terms = kl_terms<E>(r);
-  return r.t >= 0 ? terms.from_small : terms.from_big;
-}
-
-/// All t share the error of L(x) − L(y), some 1e-7 in single precision, which the terms see in second order. Below this sum it is
-/// worth finding out.
-inline constexpr double refined_below = 1e-9;
 
 /// Divergences that are the sum of their terms.
 struct SumOfTerms {
@@ -343,7 +182,7 @@ struct JensenShannonOf : SumOfTerms {
     return {near ? near_term : far_term, T(0.5) * r.p * log_of_p<E>(r, log_big)};
   }
 
-  bool disjoint(double value) const { return value > next_to_disjoint * 0.6931471805599453; }
+  bool disjoint(double value) const { return value > next_to_disjoint * std::numbers::ln2; }
   JensenShannonOf<true> for_disjoint() const { return {}; }
 
  private:
@@ -355,6 +194,15 @@ struct JensenShannonOf : SumOfTerms {
   }
 };
 using JensenShannon = JensenShannonOf<false>;
+
+/// (−1)^k/(k(k−1)), from k = Terms + 1 down to 2.
+template <class T, int Terms>
+struct AlternatingInverseProducts {
+  T values[Terms];
+  constexpr AlternatingInverseProducts() : values{} {
+    for (int k = 2; k < Terms + 2; ++k) values[Terms + 1 - k] = static_cast<T>((k % 2 == 0 ? 1.0 : -1.0) / (k * (k - 1)));
+  }
+};
 
 /// (1+z)·ln(1+z) − z = Σ (−1)^k z^k/(k(k−1)) for |z| < 0.15.
 template <class E, class V>
@@ -410,188 +258,8 @@ class GeneralizedJensenShannonOf : public SumOfTerms {
 };
 using GeneralizedJensenShannon = GeneralizedJensenShannonOf<false>;
 
-/// The divergences that are functions of the affinity S = Σ p^α q^(1−α) = e^A:
-///   linear D = c·(S − 1)/k,  logarithm D = c·A/k,  root D = √(c·(S − 1)/k).
-///
-/// k = α−1 for α ≥ ½, else −α, and (S − 1)/k is the sum of the terms p·expm1(kt)/k − (p − q), or with p and q exchanged: of
-/// second order in t, and kl or forward_kl in the limit k → 0. dA/dx = α·(softmax(αx + (1−α)y) − p).
-enum class AffinityForm { linear, logarithm, root };
-
-struct AffinityDivergence {
-  AffinityForm form;
-  double alpha;
-  double factor;  // c
-  int passes;
-
-  bool by_p() const { return alpha >= 0.5; }
-  double k() const { return by_p() ? alpha - 1 : -alpha; }
-  static constexpr double refined_below = math::refined_below;
-  bool infinite_where_q_is_0 = alpha >= 1;
-  bool infinite_where_p_is_0 = alpha <= 0;
-
-  ValueAndSlope<double> value(double sum) const {
-    const double scaled = k() * sum;
-    // Without any overlap nothing changes with p.
-    if (form != AffinityForm::logarithm && scaled <= -1)
-      return {form == AffinityForm::root ? std::sqrt(factor * sum) : factor * sum, 0};
-    switch (form) {
-      case AffinityForm::linear:
-        return {factor * sum, factor};
-      case AffinityForm::logarithm:
-        return {factor * (std::fabs(scaled) < 1e-300 ? sum : std::log1p(scaled) * (sum / scaled)), factor / (1 + scaled)};
-      case AffinityForm::root: {
-        const double root = std::sqrt(factor * sum);
-        return {root, root > 0 ? factor / (2 * root) : 0};
-      }
-    }
-    return {0, 0};
-  }
-
-  static constexpr Moment moment = Moment::blend;
-  static constexpr bool may_be_infinite = true;
-
-  /// Whether D can exceed any exponential: k > 0, and no logarithm of the affinity.
-  bool explodes() const { return form != AffinityForm::logarithm && k() > 0; }
-
-  /// Whether D and its gradient are finite and within single precision.
-  bool surely_finite(const RowMoments& row) const {
-    constexpr double largest_log = 69;
-    const double affinity = row.log_affinity(alpha);
-    return form == AffinityForm::logarithm ? std::isfinite(affinity) : affinity < largest_log;
-  }
-
-  /// Whether the sum of terms is so large that it may hang on a few of them, and their exponents' last bits.
-  bool wants_precise(double sum) const { return form != AffinityForm::logarithm && sum > 8; }
-
-  /// An error of 1e-7 in A must not show in A/k, nor in S − 1.
-  bool cancels(const RowMoments& row) const {
-    const double affinity = std::fabs(row.log_affinity(alpha));
-    return !(affinity > (std::fabs(k()) < 0.125 ? 0.25 : near_identical));
-  }
-
-  double value(const RowMoments& row) const {
-    const double affinity = row.log_affinity(alpha);
-    if (form == AffinityForm::logarithm) return factor * affinity / k();
-    const double linear = factor * std::expm1(affinity) / k();
-    return form == AffinityForm::linear ? linear : std::sqrt(linear);
-  }
-
-  /// dD/dA.
-  double log_slope(const RowMoments& row) const {
-    if (form == AffinityForm::logarithm) return factor / k();
-    const double linear = factor * std::exp(row.log_affinity(alpha)) / k();
-    return form == AffinityForm::linear ? linear : linear / (2 * value(row));
-  }
-
-  template <class T, bool kPrecise>
-  struct Gradient {
-    T alpha_less_1, affinity_high, affinity_low, scale;
-    /// softmax(αx + (1−α)y) − p = p·expm1((α−1)t − A). Where that exponential is large p may have underflowed, so it goes inside.
-    template <class E, class V>
-    DPO_HD_INLINE V at(const LogRatio<V>& r) const {
-      const V v = alpha_less_1 * r.t, distance = v - affinity_high, log_ratio = distance - affinity_low;
-      const auto apart = log_ratio > 0;
-      const V p = E::exp(r.lp), exponent = r.lp + log_ratio;
-      const ExpPair<V> pair = E::exp_pair(apart ? exponent : log_ratio);
-      V power = pair.e;
-      if constexpr (kPrecise) {
-        // |v| > |A| and |lp| > log_ratio here, so these differences are what rounding took.
-        const V rest = ((v - distance) - affinity_high) + ((distance - log_ratio) - affinity_low) +
-                       (log_ratio - (exponent - r.lp)) + (alpha_less_1 * r.t_rest + r.lp_rest);
-        power = power > 0 ? power + power * rest : V{};
-      }
-      return scale * (apart ? power - p : p * pair.em1);
-    }
-  };
-  template <class T, bool kPrecise>
-  Gradient<T, kPrecise> gradient_of(const RowMoments& row) const {
-    const double found = row.log_affinity(alpha);
-    const double affinity = std::isfinite(found) ? found : 0;  // without overlap the scale is 0
-    const auto high = static_cast<T>(affinity);
-    return {static_cast<T>(alpha - 1), high, static_cast<T>(affinity - static_cast<double>(high)),
-            static_cast<T>(alpha * log_slope(row))};
-  }
-};
-
-template <class V>
-struct PowerTerms {
-  V power, term;  // base·expm1(kt)/k, and what is left of it without its linear part, base − other
-};
-
-/// `base` is p or q, t the log-ratio of base to the other, `kl` = base·t − excess with excess = base − other.
-/// `precise` loses nothing of exponents, for sums that hang on a few large powers.
-template <class E, bool precise, class V, class T>
-DPO_HD_INLINE PowerTerms<V> power_terms(V base, V log_base, V log_base_rest, V t, V t_rest, V kl, V excess, T k) {
-  const V v = k * t;
-  const T inverse = (k < 0 ? -k : k) < T(1e-12) ? T(0) : 1 / k;
-  const auto near = (v < 0 ? -v : v) < 1;
-  const V curved = base * expm1_less_linear<E>(v) * inverse;
-  // Not base·e^v, since base may have underflowed where e^v is large.
-  const V exponent = log_base + v;
-  V exponential = E::exp(exponent);
-  if constexpr (precise) {
-    const V rest = (log_base - (exponent - v)) + (log_base_rest + k * t_rest);
-    exponential = exponential > 0 ? exponential + exponential * rest : V{};
-  }
-  const V far = (exponential - base) * inverse;
-  return {near ? base * t + curved : far, near ? kl + curved : far - excess};
-}
-
-/// α ≥ ½: powers of q/p, weighted by p. w = α·power.
-template <bool kPrecise>
-struct AffinityByPOf : AffinityDivergence {
-  static constexpr bool is_precise = kPrecise;
-  AffinityByPOf<true> precise() const { return {*this}; }
-
-  template <class T>
-  auto gradient(const RowMoments& row) const {
-    return gradient_of<T, kPrecise>(row);
-  }
-
-  template <class E, class V>
-  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
-    using T = typename E::Scalar;
-    const PowerTerms<V> terms =
-        power_terms<E, kPrecise>(r.p, r.lp, r.lp_rest, r.t, r.t_rest, kl_term<E>(r), r.difference, static_cast<T>(alpha - 1));
-    return {terms.term, terms.power * static_cast<T>(alpha)};
-  }
-};
-
-using AffinityByP = AffinityByPOf<false>;
-
-/// α < ½: powers of p/q, weighted by q. w = α·power + (p − q).
-template <bool kPrecise>
-struct AffinityByQOf : AffinityDivergence {
-  static constexpr bool is_precise = kPrecise;
-  AffinityByQOf<true> precise() const { return {*this}; }
-
-  template <class T>
-  auto gradient(const RowMoments& row) const {
-    return gradient_of<T, kPrecise>(row);
-  }
-
-  template <class E, class V>
-  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
-    using T = typename E::Scalar;
-    const PowerTerms<V> terms = power_terms<E, kPrecise>(r.q, r.lq, r.lq_rest, -r.t, -r.t_rest, forward_kl_term<E>(r),
-                                                         -r.difference, static_cast<T>(-alpha));
-    return {terms.term, terms.power * static_cast<T>(alpha) + r.difference};
-  }
-};
-
-using AffinityByQ = AffinityByQOf<false>;
-
 /// For 0 < α < 1 the affinity is at most 1, and one pass gives all its digits that matter.
 inline int passes_of_power(double alpha) { return alpha > 0 && alpha < 1 ? 1 : 2; }
-
-/// The functors of an affinity divergence: AffinityByP or AffinityByQ.
-template <class F>
-auto with_affinity(AffinityForm form, double alpha, double factor, int passes, const F& f) {
-  const AffinityDivergence divergence{form, alpha, factor, passes};
-  // High powers hang on few points from the start.
-  if (alpha > 2) return f(AffinityByPOf<true>{divergence});
-  return alpha >= 0.5 ? f(AffinityByP{divergence}) : f(AffinityByQ{divergence});
-}
 
 /// Calls f(functor) with the functor of a divergence whose points are independent of each other, and returns its result; an empty
 /// one for renyi(∞) and the kinds that are no sum over points.
@@ -612,7 +280,7 @@ auto with_divergence(Divergence kind, double parameter, const F& f) -> decltype(
       return f(TotalVariation{});
     case Divergence::renyi:
       if (std::isinf(alpha)) return {};
-      return with_affinity(logarithm, alpha, alpha >= 0.5 ? 1 : alpha / (1 - alpha), 1, f);
+      return with_affinity(logarithm, alpha, weighted_by_p(alpha) ? 1 : alpha / (1 - alpha), 1, f);
     case Divergence::bhattacharyya:
       return with_affinity(logarithm, 0.5, 0.5, 1, f);
     case Divergence::hellinger:
@@ -624,9 +292,9 @@ auto with_divergence(Divergence kind, double parameter, const F& f) -> decltype(
     case Divergence::neyman_chi2:
       return with_affinity(linear, -1, 1, 2, f);
     case Divergence::alpha:
-      return with_affinity(linear, alpha, alpha >= 0.5 ? 1 / alpha : 1 / (1 - alpha), passes_of_power(alpha), f);
+      return with_affinity(linear, alpha, weighted_by_p(alpha) ? 1 / alpha : 1 / (1 - alpha), passes_of_power(alpha), f);
     case Divergence::tsallis:
-      return with_affinity(linear, alpha, alpha >= 0.5 ? 1 : alpha / (1 - alpha), passes_of_power(alpha), f);
+      return with_affinity(linear, alpha, weighted_by_p(alpha) ? 1 : alpha / (1 - alpha), passes_of_power(alpha), f);
     default:
       return {};
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <limits>
 
 #include "native/math/host_device.h"
@@ -14,6 +15,21 @@ template <class T>
 struct ValueAndSlope {
   T value, slope;
 };
+
+/// e^x and e^x − 1.
+template <class V>
+struct ExpPair {
+  V e, em1;
+};
+
+/// Σ c_k x^k, the highest power first. V is a number or a vector of numbers.
+template <class V, class T, std::size_t N>
+DPO_HD_INLINE V horner(V x, const T (&coefficients)[N]) {
+  V sum = V{} + coefficients[0];
+#pragma GCC unroll 32
+  for (std::size_t i = 1; i < N; ++i) sum = sum * x + coefficients[i];
+  return sum;
+}
 
 /// σ(x) = 1/(1 + e^−x). The exponential's argument is never positive.
 template <class T>

@@ -1,4 +1,4 @@
-// Two rows of logits at a time: x of the policy, y of the reference.
+// From two rows of logits, x of the policy and y of the reference, to the points of their distributions.
 #pragma once
 
 #include <cmath>
@@ -17,12 +17,9 @@ struct VectorElementary {
   using Scalar = T;
   [[gnu::always_inline]] static Vec<T> exp(Vec<T> x) { return cpu::exp(x); }
   [[gnu::always_inline]] static Vec<T> log1p(Vec<T> x) { return cpu::log1p(x); }
-  [[gnu::always_inline]] static Vec<T> quotient(Vec<T> a, Vec<T> b) { return detail::fast_quotient(a, b); }
+  [[gnu::always_inline]] static Vec<T> quotient(Vec<T> a, Vec<T> b) { return cpu::quotient(a, b); }
   [[gnu::always_inline]] static Vec<T> log1p_unit(Vec<T> x) { return cpu::log1p_unit(x); }
-  [[gnu::always_inline]] static math::ExpPair<Vec<T>> exp_pair(Vec<T> x) {
-    const auto pair = cpu::exp_pair(x);
-    return {pair.e, pair.em1};
-  }
+  [[gnu::always_inline]] static math::ExpPair<Vec<T>> exp_pair(Vec<T> x) { return cpu::exp_pair(x); }
 };
 
 /// The sum of two numbers of double precision, as that of two of T's: all of it that they can hold.
@@ -142,83 +139,6 @@ inline constexpr double kLogRatioLimit = 1e30;
 template <class T>
 [[gnu::always_inline]] inline Vec<T> clamped_log_ratio(Vec<T> t) {
   return max(min(t, broadcast(static_cast<T>(kLogRatioLimit))), broadcast(static_cast<T>(-kLogRatioLimit)));
-}
-
-/// Moments of at most kSoftmaxBlock pairs of logits.
-template <math::Moment moment, class S, class Map>
-math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
-  using T = compute_t<S>;
-  using Block = CappedBlock<S, Map>;
-  using enum math::Moment;
-  constexpr bool blends = moment == blend;
-  constexpr bool of_x = moment == x_differences || moment == both_differences;
-  constexpr bool of_y = moment == y_differences || moment == both_differences;
-  constexpr int kWays = Block::kWays;
-  const Block xs(x, count, map), ys(y, count, map);
-  const T a = static_cast<T>(alpha), b = static_cast<T>(1 - alpha);
-  // αx + (1−α)y; for large α by the difference, so that the rounding of two large products does not count.
-  const auto blend_of = [&](Vec<T> cx, Vec<T> cy) __attribute__((always_inline)) {
-    return alpha > 1 ? cx - b * (cx - cy) : a * cx + b * cy;
-  };
-
-  Vec<T> x_max[kWays], y_max[kWays], blend_max[kWays];
-  for (auto* largest : {x_max, y_max, blend_max}) std::fill(largest, largest + kWays, broadcast(Block::kNothing));
-  xs.for_each([&](std::int64_t i, Vec<T> cx, auto way) {
-    const Vec<T> cy = ys.at(i);
-    x_max[way] = max(cx, x_max[way]);
-    y_max[way] = max(cy, y_max[way]);
-    if constexpr (blends) blend_max[way] = max(blend_of(cx, cy), blend_max[way]);
-  });
-  const auto largest = [](const Vec<T>(&ways)[kWays]) {
-    return horizontal_max(max(max(ways[0], ways[1]), max(ways[2], ways[3])));
-  };
-  // With only −inf so far, subtracting the maximum would make NaN.
-  const auto finite = [](T max) { return max == Block::kNothing ? T(0) : max; };
-  const T x_shift = finite(largest(x_max)), y_shift = finite(largest(y_max));
-  // How far the largest blend is below the blend of the largest: near enough, since it only keeps the exponentials in range.
-  const double blend_of_max =
-      static_cast<double>(a) * static_cast<double>(x_shift) + static_cast<double>(b) * static_cast<double>(y_shift);
-  const T blend_shift =
-      blends ? static_cast<T>(map.factor * (static_cast<double>(finite(largest(blend_max))) - blend_of_max)) : T(0);
-
-  Vec<T> x_sum[kWays] = {}, y_sum[kWays] = {}, first[kWays] = {}, second[kWays] = {};
-  xs.for_each([&](std::int64_t i, Vec<T> cx, auto way) {
-    __builtin_prefetch(x + count + i);
-    __builtin_prefetch(y + count + i);
-    const Vec<T> dx = map.scaled(cx - x_shift), dy = map.scaled(ys.at(i) - y_shift);
-    const Vec<T> ex = exp(dx), ey = exp(dy);
-    x_sum[way] += ex;
-    y_sum[way] += ey;
-    if constexpr (blends) first[way] += exp(blend_of(dx, dy) - blend_shift);
-    if constexpr (of_x) first[way] += ex * (dx - dy);
-    if constexpr (of_y) second[way] += ey * (dx - dy);
-  });
-  const auto total = [](const Vec<T>(&ways)[kWays]) {
-    return static_cast<double>(horizontal_sum((ways[0] + ways[1]) + (ways[2] + ways[3])));
-  };
-  math::RowMoments result;
-  result.x = {map.factor * static_cast<double>(largest(x_max)), total(x_sum)};
-  result.y = {map.factor * static_cast<double>(largest(y_max)), total(y_sum)};
-  if (result.x.sum < kPeaked) result.x.sum = peaked_exp_sum(xs, map, x_shift);
-  if (result.y.sum < kPeaked) result.y.sum = peaked_exp_sum(ys, map, y_shift);
-  const double apart = map.factor * (static_cast<double>(x_shift) - static_cast<double>(y_shift));
-  if constexpr (blends) {
-    const double of_shifts = alpha * static_cast<double>(x_shift) + (1 - alpha) * static_cast<double>(y_shift);
-    result.blend = {map.factor * of_shifts + static_cast<double>(blend_shift), total(first)};
-  }
-  if constexpr (of_x) result.x_differences = total(first) + apart * result.x.sum;
-  if constexpr (of_y) result.y_differences = total(second) + apart * result.y.sum;
-  return result;
-}
-
-/// Moments of whole rows. Not finite, or without digits, for rows that one pass cannot do.
-template <math::Moment moment, class S, class Map>
-math::RowMoments row_moments(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
-  math::RowMoments total;
-  for (std::int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
-    total.merge(moments_block<moment>(x + begin, y + begin, std::min(kSoftmaxBlock, count - begin), map, alpha));
-  }
-  return total;
 }
 
 }  // namespace dpo::cpu
