@@ -1,9 +1,10 @@
 import { checkDivergence, type Divergence, divergences, type OwnGeneratorDivergence } from "./divergences/index.js";
 import { CentredGenerator } from "./divergences/own-generator.js";
+import { writeDivergence } from "./divergences/write-divergence.js";
 import { DTypeError, NonFiniteError, OutOfRangeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { compound, type Steps } from "./native/operation.js";
-import { type LogitOptions, matrixShape, writeDivergence, writeLogitOptions } from "./native/shared-arguments.js";
+import { type LogitOptions, matrixShape, writeLogitOptions } from "./native/shared-arguments.js";
 import { asTensor, checkOut, checkShape, copyToOut, dataOf, resultDType, Tensor, type VectorInput, zeros } from "./tensor.js";
 import { IGNORED_TARGET } from "./token-log-probs.js";
 

@@ -1,5 +1,6 @@
 import { type DivergenceOptions, type DivergenceResult, rowReduction } from "./divergence.js";
 import { checkDivergence } from "./divergences/index.js";
+import { writeDivergence } from "./divergences/write-divergence.js";
 import { DTypeError, OutOfRangeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
@@ -9,7 +10,6 @@ import {
   headGradientResults,
   type LinearHead,
   matrixShape,
-  writeDivergence,
   writeHead,
   writeLogitOptions,
 } from "./native/shared-arguments.js";

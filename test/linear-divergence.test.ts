@@ -409,6 +409,34 @@ describeBackends(() => {
       expect(grads?.weight).toBe(out.weight);
     });
 
+    it.each([divergences.chi2(), divergences.tsallis({ alpha: 3 }), divergences.alpha({ alpha: 2.5 })])(
+      "leaves supplied results as they were where one row's value does not fit: %o",
+      async (kind) => {
+        // One word's probability, e^-spread under the reference, is near 1 under the policy of the last row.
+        const hidden = (spread: number) => tensorOf(Float64Array.of(0, 0.1, spread), [3, 1], "f32");
+        const weight = tensorOf(Float64Array.of(-1, 1), [2, 1], "f32");
+        for (const spread of [25, 40, 200]) {
+          const given = {
+            policy: { hidden: hidden(spread), weight },
+            reference: { hidden: hidden(-spread), weight },
+            temperature: 0.5,
+            kind,
+            upstream: 1,
+          };
+          const error = { code: "ERR_NONFINITE", message: /row 2/ };
+          await expectRefusal(faces, given, error);
+          const filled = () => ({
+            hidden: tensorOf(new Float64Array(3).fill(7), [3, 1], "f32"),
+            weight: tensorOf(new Float64Array(2).fill(7), [2, 1], "f32"),
+          });
+          const out = filled();
+          expect(() => linearDivergenceSync(given, { out })).toThrow(expect.objectContaining({ code: "ERR_NONFINITE" }));
+          await expect(linearDivergence(given, { out })).rejects.toThrow(expect.objectContaining({ code: "ERR_NONFINITE" }));
+          expectSameResults(out, filled());
+        }
+      },
+    );
+
     it.each(STORAGES)("the order of rows changes no bit of the values and of the gradient of hidden, %s", (storage) => {
       for (const rows of [2, 17, 200]) {
         const given = randomCase({ rows, depth: 6, otherDepth: 5, vocabulary: 70, storage });
