@@ -22,7 +22,33 @@ export {
   type TransportOptions,
 } from "./divergences/index.js";
 export * from "./errors.js";
-export { type Kernel, type KernelName, type KernelState, kernels, type RbfOptions } from "./kernels/index.js";
+export {
+  type Bandwidth,
+  type DiagonalOptions,
+  type FloorOptions,
+  FormulaKernel,
+  type FormulaName,
+  type HmkOptions,
+  type Kernel,
+  type KernelFit,
+  type KernelName,
+  type KernelOptions,
+  type KernelParameters,
+  kernels,
+  type LandmarkMethod,
+  type LaplacianOptions,
+  type MahalanobisOptions,
+  type MaternOptions,
+  MixtureKernel,
+  type MixtureOptions,
+  type PolynomialOptions,
+  type RationalQuadraticOptions,
+  type RbfMixtureOptions,
+  type RbfOptions,
+  type SpectralOptions,
+  type WaveletOptions,
+} from "./kernels/index.js";
+export type { KernelState } from "./kernels/state.js";
 export {
   type LinearDivergenceArgs,
   type LinearDivergenceOut,
@@ -44,6 +70,7 @@ export type { DivergenceTermOptions } from "./objective/divergence-term.js";
 export type * from "./objective/inputs.js";
 export { DpoKernels, type Evaluation, type ObjectiveOptions, type ObjectiveState, type Step, type StepOut } from "./objective/objective.js";
 export {
+  type MixtureDiagnostics,
   type PairKernelArgs,
   type PairKernelGradients,
   type PairKernelOut,

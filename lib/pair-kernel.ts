@@ -1,8 +1,9 @@
-import { checkKernel, KERNEL_NAMES, type Kernel } from "./kernels/index.js";
+import { checkFitted, type Kernel } from "./kernels/kernel.js";
+import { kernelGradientResults, treeOf, writeKernel } from "./kernels/write-kernel.js";
 import { Frame } from "./native/frame.js";
 import { compound, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, copyToOut, dataOf, resultDType, Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkOut, checkShape, copyToOut, dataOf, resultDType, type Tensor, type VectorInput } from "./tensor.js";
 
 export interface PairKernelArgs {
   /** [N, D] f32 f64 f16 bf16. */
@@ -27,74 +28,98 @@ export interface PairKernelResult {
   logK: Tensor;
   /** Present when an upstream was given. */
   grads?: PairKernelGradients;
+  /** Present when the kernel is a mixture. */
+  diagnostics?: MixtureDiagnostics;
 }
 
 export interface PairKernelOut {
   out?: { logK?: Tensor; u?: Tensor; v?: Tensor };
 }
 
-/** All parameters in one array, in the kernel's order, which is that of native/math/log_kernels.h. */
-function packParameters({ parameters }: Kernel): Tensor<"f64"> {
-  const values = Object.entries(parameters).flatMap(([name, parameter]) => [...dataOf(name, parameter)]);
-  return new Tensor(Float64Array.from(values), [values.length], "f64");
-}
-
-/** The inverse of packParameters, for their gradient. */
-function unpackParameters({ parameters }: Kernel, packed: Float64Array): Record<string, Tensor<"f64">> {
-  let begin = 0;
-  const unpacked: Record<string, Tensor<"f64">> = {};
-  for (const [name, parameter] of Object.entries(parameters)) {
-    unpacked[name] = new Tensor(packed.slice(begin, begin + parameter.size), parameter.shape, "f64");
-    begin += parameter.size;
-  }
-  return unpacked;
+/** What a mixture made of the pairs. */
+export interface MixtureDiagnostics {
+  /** Each member's share of its group, by path ("local", "local/rbf", …). */
+  weights: Record<string, number>;
+  /** Entropy of each group's shares by path, nats; the root's is "". Its exponential is the effective number of members. */
+  entropies: Record<string, number>;
+  /** [N, members]: posterior share w_m·k_m/K of each kernel, in the order of `kernels`. */
+  responsibilities: Tensor;
+  /** Paths of the kernels. */
+  kernels: string[];
 }
 
 function writeInputs(frame: Frame, u: Tensor, sides: readonly Tensor[], kernel: Kernel): void {
   frame.input("u", u).code(sides.length);
   for (const v of sides) frame.input("v", v);
-  frame.code(KERNEL_NAMES.indexOf(kernel.name)).code(kernel.normalize).input("parameters", packParameters(kernel));
+  writeKernel(frame, kernel);
 }
 
-/** log k of u with each side: [sides, N]. */
-export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel): Steps<Tensor> {
+/** log k of u with each side: [sides, N]; of mixtures also what they were made of, responsibilities [sides, N, members]. */
+export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel): Steps<{ logK: Tensor; diagnostics?: MixtureDiagnostics }> {
   const [rows] = matrixShape("u", u);
   const frame = new Frame("pairKernel");
   writeInputs(frame, u, sides, kernel);
-  const logK = frame.result("out.logK", resultDType(u.dtype), [sides.length, rows]);
+  const dtype = resultDType(u.dtype);
+  const logK = frame.result("out.logK", dtype, [sides.length, rows]);
+  const { groups, members } = treeOf(kernel);
+  if (groups.length === 0) {
+    frame.absent().absent().absent();
+    yield frame;
+    return { logK };
+  }
+  const shares = frame.result("out.shares", "f64", [groups.length + members.length]).data;
+  const entropies = frame.result("out.entropies", "f64", [groups.length]).data;
+  const responsibilities = frame.result("out.responsibilities", dtype, [sides.length, rows, members.length]);
   yield frame;
-  return logK;
+  const byPath = (nodes: readonly { path: string }[], values: Float64Array) =>
+    Object.fromEntries(nodes.map(({ path }, node) => [path, values[node] ?? 0]));
+  const { "": _, ...weights } = byPath([...groups, ...members], shares);
+  const diagnostics = { weights, entropies: byPath(groups, entropies), responsibilities, kernels: members.map(({ path }) => path) };
+  return { logK, diagnostics };
 }
 
-/** Its pull-back; upstream [sides, N]. */
+/** Gradients to come back from. */
+interface KernelUpstream {
+  /** [sides, N]. */
+  logK: Tensor;
+  /** Gradient in the entropy of every group. */
+  entropy?: number;
+}
+
+/** Its pull-back. */
 export function* logKernelVjpSteps(
   u: Tensor,
   sides: readonly Tensor[],
   kernel: Kernel,
-  upstream: Tensor,
+  upstream: KernelUpstream,
   out: { u?: Tensor | undefined; sides?: readonly (Tensor | undefined)[] } = {},
 ): Steps<{ u: Tensor; sides: Tensor[]; params: Record<string, Tensor<"f64">> }> {
   const shape = matrixShape("u", u);
   const frame = new Frame("pairKernelVjp");
   writeInputs(frame, u, sides, kernel);
-  frame.input("upstream", upstream);
+  frame.input("upstream", upstream.logK).number("entropyUpstream", upstream.entropy ?? 0);
   const gradU = frame.result("out.u", u.dtype, shape, out.u);
   const gradSides = sides.map((_, side) => frame.result("out.v", u.dtype, shape, out.sides?.[side]));
-  const packed = frame.result("parameters", "f64", packParameters(kernel).shape).data;
+  const params = kernelGradientResults(frame, kernel);
   yield frame;
-  return { u: gradU, sides: gradSides, params: unpackParameters(kernel, packed) };
+  return { u: gradU, sides: gradSides, params: params() };
 }
 
 export function* pairKernelSteps(args: PairKernelArgs, { out = {} }: PairKernelOut): Steps<PairKernelResult> {
-  checkKernel(args.kernel);
+  checkFitted(args.kernel);
   const sides = [args.v];
   const [rows] = matrixShape("u", args.u);
   matrixShape("v", args.v);
   checkOut("out.logK", out.logK, resultDType(args.u.dtype), [rows]);
-  const logK = (yield* logKernelSteps(args.u, sides, args.kernel)).reshape([rows]);
+  const { logK: sided, diagnostics } = yield* logKernelSteps(args.u, sides, args.kernel);
+  const logK = sided.reshape([rows]);
   // out.logK is written last: should the pull-back fail, it stays as it was.
   const grads = args.upstream === undefined ? {} : { grads: yield* gradientSteps(args, args.upstream, rows, out) };
-  return { logK: copyToOut(out.logK, logK), ...grads };
+  return { logK: copyToOut(out.logK, logK), ...grads, ...(diagnostics && { diagnostics: ofOneSide(diagnostics) }) };
+}
+
+function ofOneSide({ responsibilities, ...diagnostics }: MixtureDiagnostics): MixtureDiagnostics {
+  return { ...diagnostics, responsibilities: responsibilities.reshape(responsibilities.shape.slice(1)) };
 }
 
 function* gradientSteps(
@@ -106,7 +131,7 @@ function* gradientSteps(
   const row = asTensor("upstream", upstream);
   checkShape("upstream", row, [rows]);
   dataOf("upstream", row);
-  const grads = yield* logKernelVjpSteps(u, [v], kernel, row.reshape([1, rows]), { u: out?.u, sides: [out?.v] });
+  const grads = yield* logKernelVjpSteps(u, [v], kernel, { logK: row.reshape([1, rows]) }, { u: out?.u, sides: [out?.v] });
   const [gradV] = grads.sides;
   return { u: grads.u, v: gradV as Tensor, params: grads.params };
 }

@@ -1,85 +1,254 @@
-import { DataError, DTypeError, OutOfRangeError, ShapeError } from "../errors.js";
+import { OutOfRangeError, ShapeError } from "../errors.js";
 import { describe } from "../native/frame.js";
-import { checkOut, Tensor } from "../tensor.js";
+import { asTensor, Tensor, type VectorInput } from "../tensor.js";
+import { LANDMARK_METHODS, type LandmarkMethod } from "./fit.js";
+import { checkKernel, checkPositive, FormulaKernel, type FormulaParts, type Kernel, MixtureKernel } from "./kernel.js";
 
-/** A kernel of pairs of embeddings with its parameters. */
-export interface Kernel {
-  readonly name: KernelName;
-  /** L2-normalise the embeddings first. */
-  readonly normalize: boolean;
-  /** Named f64 tensors; writing to their data changes the kernel. */
-  readonly parameters: Readonly<Record<string, Tensor<"f64">>>;
-}
+export type { KernelFit, LandmarkMethod } from "./fit.js";
+export { FormulaKernel, type FormulaName, type Kernel, type KernelName, type KernelParameters, MixtureKernel } from "./kernel.js";
 
-/** In the order of LogKernel in native/math/log_kernels.h. */
-export const KERNEL_NAMES = ["rbf"] as const;
-export type KernelName = (typeof KERNEL_NAMES)[number];
-
-export interface RbfOptions {
-  /** Bandwidth σ. Give it or gamma; default σ = 1. */
-  sigma?: number;
-  /** γ = 1/(2σ²), as in scikit-learn. */
-  gamma?: number;
-  /** Default true. */
+/** Options of every kernel. */
+export interface KernelOptions {
+  /** L2-normalise the embeddings first, gradient included. Default true. */
   normalize?: boolean;
 }
 
-/** Gaussian kernel: log k(u, v) = −‖u − v‖²/(2σ²). Trainable parameter: sigma. */
-function rbf({ sigma, gamma, normalize = true }: RbfOptions = {}): Kernel {
-  if (sigma !== undefined && gamma !== undefined) throw new OutOfRangeError("rbf: give sigma or gamma, not both");
-  checkPositive("rbf: sigma", sigma ?? 1);
-  checkPositive("rbf: gamma, which is 1/(2·sigma²)", gamma ?? 1);
-  if (typeof normalize !== "boolean") throw new OutOfRangeError("normalize: expected true or false");
-  const width = sigma ?? (gamma === undefined ? 1 : Math.sqrt(1 / (2 * gamma)));
-  return { name: "rbf", normalize, parameters: { sigma: new Tensor(Float64Array.of(width), [1], "f64") } };
+/** Options of kernels whose value at u = v is not 1. */
+export interface DiagonalOptions extends KernelOptions {
+  /** log k(u, v) − ½ log k(u, u) − ½ log k(v, v) instead, so that no member of a mixture dominates by scale alone. Default: in mixtures. */
+  unitDiagonal?: boolean;
 }
 
-function checkPositive(name: string, value: number): void {
-  if (!Number.isFinite(value) || value <= 0) throw new OutOfRangeError(`${name}: expected a finite number greater than 0, got ${describe(value)}`);
+/** Options of kernels with a logarithm whose argument can reach 0. */
+export interface FloorOptions {
+  /** Share of the argument's value at u = v below which ln goes on as its tangent, so that value and gradient stay finite. Default 1e-3. */
+  floor?: number;
 }
 
-/** Throws unless this is a kernel as the makers return it. */
-export function checkKernel(kernel: Kernel): void {
-  if (typeof kernel !== "object" || kernel === null) throw new DTypeError("kernel: expected a kernel, as kernels.rbf() returns it");
-  if (!KERNEL_NAMES.includes(kernel.name)) throw new OutOfRangeError(`kernel: unknown name ${describe(kernel.name)}`);
-  if (typeof kernel.normalize !== "boolean") throw new OutOfRangeError("kernel: normalize must be true or false");
-  const { sigma, ...others } = kernel.parameters ?? {};
-  if (!(sigma instanceof Tensor) || Object.keys(others).length > 0) throw new ShapeError("kernel: expected the parameter sigma, and no other");
-  checkOut("kernel parameter sigma", sigma, "f64", [1]);
+/** A bandwidth: σ, or "median", which an objective's first batch or fitKernel turns into the median distance of the embeddings. */
+export type Bandwidth = number | "median";
+
+export interface RbfOptions extends KernelOptions {
+  /** Bandwidth σ. Give it or gamma; default σ = 1. */
+  sigma?: Bandwidth;
+  /** γ = 1/(2σ²), as in scikit-learn. */
+  gamma?: number;
 }
 
-/** A kernel as plain JSON. */
-export interface KernelState {
-  name: KernelName;
-  normalize: boolean;
-  parameters: Record<string, ParameterState>;
+export interface LaplacianOptions extends KernelOptions {
+  /** Scale σ. Give it or gamma; default σ = 1. */
+  sigma?: number;
+  /** γ = 1/σ, as in scikit-learn. */
+  gamma?: number;
 }
 
-interface ParameterState {
-  readonly shape: readonly number[];
-  readonly data: readonly number[];
+export interface MaternOptions extends KernelOptions {
+  /** Length scale. Default 1. */
+  sigma?: Bandwidth;
+  /** Smoothness: 0.5, 1.5 (default), 2.5, or Infinity, which is rbf. */
+  nu?: 0.5 | 1.5 | 2.5 | typeof Infinity;
 }
 
-export function kernelState({ name, normalize, parameters }: Kernel): KernelState {
-  return { name, normalize, parameters: mapValues(parameters, (_, { shape, data }) => ({ shape: [...shape], data: [...data] })) };
+export interface RationalQuadraticOptions extends KernelOptions {
+  /** Length scale. Default 1. */
+  sigma?: Bandwidth;
+  /** Default 1. */
+  alpha?: number;
 }
 
-/** @throws a DpoKernelsError or TypeError when this is not what kernelState returned. */
-export function kernelFromState({ name, normalize, parameters }: KernelState): Kernel {
-  const kernel = { name, normalize, parameters: mapValues(parameters, tensorFromState) };
-  checkKernel(kernel);
-  for (const value of kernel.parameters.sigma?.data ?? []) checkPositive("rbf: sigma", value);
-  return kernel;
+export interface RbfMixtureOptions extends DiagonalOptions {
+  /** Weights λ, all positive. Default: equal ones of sum 1. */
+  lambdas?: VectorInput | readonly number[];
+  /** Rates a, as many. Default ¼, ½, 1, 2, 4. */
+  rates?: VectorInput | readonly number[];
 }
 
-function tensorFromState(name: string, { shape, data }: ParameterState): Tensor<"f64"> {
-  if (!Array.isArray(data) || !data.every(Number.isFinite)) throw new DataError(`${name}: expected a list of finite numbers`);
-  return new Tensor(Float64Array.from(data), shape, "f64");
+export interface WaveletOptions extends KernelOptions, FloorOptions {
+  /** Default 1. */
+  sigma?: Bandwidth;
 }
 
-function mapValues<From, To>(record: Readonly<Record<string, From>>, map: (name: string, value: From) => To): Record<string, To> {
-  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(name, value)]));
+export interface PolynomialOptions extends DiagonalOptions, FloorOptions {
+  /** Default 2. */
+  degree?: number;
+  /** Default 1. */
+  coef0?: number;
+}
+
+export interface MahalanobisOptions extends KernelOptions {
+  /** A of Σ⁻¹ = A·Aᵀ: [D, R] f64, or [D], the diagonal of one. Default: the diagonal is taken from the first batch. */
+  factor?: Tensor<"f64">;
+}
+
+export interface SpectralOptions extends DiagonalOptions, FloorOptions {
+  /** How many rows of the first batch become landmarks. Default 16, or as many as there are. */
+  landmarks?: number;
+  /** How many eigenfunctions are kept. Default: 8. */
+  rank?: number;
+  /** Kernel whose eigenfunctions are taken: of the squared distance, or polynomial. Default rbf with the median distance. */
+  base?: Kernel;
+  /** How landmarks are chosen. Default "kmeans++". */
+  method?: LandmarkMethod;
+  /** Default 0. */
+  seed?: number;
+}
+
+export interface MixtureOptions {
+  /** Starting weights of the members, in their order; they are scaled to a sum of 1. Default: equal. */
+  weights?: readonly number[];
+}
+
+export interface HmkOptions extends KernelOptions {
+  /** The local group. Default rbf (bandwidth: median) and polynomial. */
+  local?: Readonly<Record<string, Kernel>>;
+  /** The global group. Default spectral and mahalanobis (diagonal), both taken from the first batch. */
+  global?: Readonly<Record<string, Kernel>>;
+}
+
+const MEDIAN = { sigma: "median" } as const;
+
+function vector(values: readonly number[]): Tensor<"f64"> {
+  return new Tensor(Float64Array.from(values), [values.length], "f64");
+}
+
+/** A kernel with the parameter sigma, given or still to be fitted, and others. */
+function withBandwidth(parts: Omit<FormulaParts, "parameters">, sigma: Bandwidth, others: Record<string, Tensor<"f64">> = {}): FormulaKernel {
+  if (sigma === "median") return new FormulaKernel({ ...parts, parameters: { sigma: vector([1]), ...others }, fit: MEDIAN });
+  return new FormulaKernel({ ...parts, parameters: { sigma: vector([checkPositive(`${parts.name}: sigma`, sigma)]), ...others } });
+}
+
+function checkOneOf(name: string, sigma: unknown, gamma: unknown): void {
+  if (sigma !== undefined && gamma !== undefined) throw new OutOfRangeError(`${name}: give sigma or gamma, not both`);
+}
+
+/** Gaussian: log k(u, v) = −‖u − v‖²/(2σ²). Trainable: sigma. */
+function rbf({ sigma, gamma, normalize = true }: RbfOptions = {}): FormulaKernel {
+  checkOneOf("rbf", sigma, gamma);
+  const ofGamma = gamma === undefined ? 1 : Math.sqrt(0.5 / checkPositive("rbf: gamma, which is 1/(2·sigma²)", gamma));
+  return withBandwidth({ name: "rbf", normalize }, sigma ?? ofGamma);
+}
+
+/** log k(u, v) = −‖u − v‖₁/σ, as scikit-learn's laplacian_kernel. At u = v its gradient counts as 0. Trainable: sigma. */
+function laplacian({ sigma, gamma, normalize = true }: LaplacianOptions = {}): FormulaKernel {
+  checkOneOf("laplacian", sigma, gamma);
+  const ofGamma = gamma === undefined ? 1 : 1 / checkPositive("laplacian: gamma, which is 1/sigma", gamma);
+  const width = checkPositive("laplacian: sigma", sigma ?? ofGamma);
+  return new FormulaKernel({ name: "laplacian", normalize, parameters: { sigma: vector([width]) } });
+}
+
+/** Matérn of ν = ½, 3/2, 5/2 or ∞, s = √(2ν)·‖u − v‖/σ: −s; ln(1 + s) − s; ln(1 + s + s²/3) − s. Trainable: sigma. */
+function matern({ sigma = 1, nu = 1.5, normalize = true }: MaternOptions = {}): FormulaKernel {
+  if (![0.5, 1.5, 2.5, Infinity].includes(nu))
+    throw new OutOfRangeError(`matern: nu ${describe(nu)} is not supported; 0.5, 1.5, 2.5 and Infinity are`);
+  return withBandwidth({ name: "matern", normalize, nu }, sigma);
+}
+
+/** log k(u, v) = −α·ln(1 + ‖u − v‖²/(2ασ²)). Trainable: sigma, alpha. */
+function rationalQuadratic({ sigma = 1, alpha = 1, normalize = true }: RationalQuadraticOptions = {}): FormulaKernel {
+  return withBandwidth({ name: "rational_quadratic", normalize }, sigma, { alpha: vector([checkPositive("rational_quadratic: alpha", alpha)]) });
+}
+
+/** log k(u, v) = ln Σ_k λ_k·e^(−a_k·‖u − v‖²). Trainable: lambdas, rates. */
+function rbfMixture({ lambdas, rates = [0.25, 0.5, 1, 2, 4], normalize = true, unitDiagonal }: RbfMixtureOptions = {}): FormulaKernel {
+  const numbers = (name: string, values: VectorInput | readonly number[]): Tensor<"f64"> => {
+    const list = Array.isArray(values) ? (values as readonly number[]) : [...asTensor(name, values as VectorInput).data];
+    return vector(list.map((value) => checkPositive(`rbf_mixture: ${name}`, value)));
+  };
+  const a = numbers("rates", rates);
+  if (a.size === 0) throw new ShapeError("rbf_mixture: expected at least one rate");
+  const lambda = numbers("lambdas", lambdas ?? [...a.data].map(() => 1 / a.size));
+  if (lambda.size !== a.size) throw new ShapeError(`rbf_mixture: expected as many lambdas as rates, got ${lambda.size} and ${a.size}`);
+  return new FormulaKernel({ name: "rbf_mixture", normalize, unitDiagonal, parameters: { lambdas: lambda, rates: a } });
+}
+
+/** log k(u, v) = −t + ln cos t, t = ‖u − v‖²/(2σ²) (DETONATE, arXiv 2506.14903). Trainable: sigma. */
+function wavelet({ sigma = 1, normalize = true, floor }: WaveletOptions = {}): FormulaKernel {
+  return withBandwidth({ name: "wavelet", normalize, floor }, sigma);
+}
+
+/** log k(u, v) = d·ln(u·v + c). Trainable: degree, coef0. */
+function polynomial({ degree = 2, coef0 = 1, normalize = true, unitDiagonal, floor }: PolynomialOptions = {}): FormulaKernel {
+  checkPositive("polynomial: degree", degree);
+  if (!Number.isFinite(coef0) || coef0 < 0)
+    throw new OutOfRangeError(`polynomial: coef0: expected a finite number of at least 0, got ${describe(coef0)}`);
+  return new FormulaKernel({
+    name: "polynomial",
+    normalize,
+    unitDiagonal,
+    floor,
+    parameters: { degree: vector([degree]), coef0: vector([coef0]) },
+  });
+}
+
+/** log k(u, v) = −½(u − v)ᵀΣ⁻¹(u − v), Σ⁻¹ = A·Aᵀ. Trainable: factor, which is A. */
+function mahalanobis({ factor, normalize = true }: MahalanobisOptions = {}): FormulaKernel {
+  if (factor === undefined) return new FormulaKernel({ name: "mahalanobis", normalize, parameters: {}, fit: { factor: "diagonal" } });
+  const given = asTensor("mahalanobis: factor", factor);
+  if (given.dtype !== "f64" || given.shape.length > 2) throw new ShapeError("mahalanobis: factor: expected an f64 tensor [D, R] or [D]");
+  return new FormulaKernel({ name: "mahalanobis", normalize, parameters: { factor } });
+}
+
+/**
+ * log k(u, v) = ln Σ_k λ_k·φ_k(u)·φ_k(v), the leading eigenfunctions of a base kernel by Nyström extension from landmarks, which are taken from the
+ * first batch, or by fitKernel. Trainable: lambdas.
+ */
+function spectral({
+  landmarks = 16,
+  rank = 8,
+  base = rbf({ sigma: "median" }),
+  method = "kmeans++",
+  seed = 0,
+  normalize = true,
+  unitDiagonal,
+  floor,
+}: SpectralOptions = {}): FormulaKernel {
+  for (const [name, value] of Object.entries({ landmarks, rank })) {
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new OutOfRangeError(`spectral: ${name}: expected a whole number of at least 1, got ${describe(value)}`);
+  }
+  if (!LANDMARK_METHODS.includes(method)) throw new OutOfRangeError(`spectral: unknown method ${describe(method)}`);
+  if (!Number.isSafeInteger(seed)) throw new OutOfRangeError(`spectral: seed: expected a whole number, got ${describe(seed)}`);
+  checkKernel(base);
+  if (base.name === "mixture" || ["laplacian", "mahalanobis", "spectral", "random_fourier"].includes(base.name)) {
+    throw new OutOfRangeError(`spectral: the base ${base.name} is not supported; expected a kernel of the squared distance, or polynomial`);
+  }
+  if (base.normalize !== normalize) throw new OutOfRangeError("spectral: the base must agree about normalize");
+  return new FormulaKernel({
+    name: "spectral",
+    normalize,
+    unitDiagonal,
+    floor,
+    base,
+    parameters: {},
+    fit: { landmarks, rank, method, seed },
+  });
+}
+
+/** k = Σ w_m·k_m, w = softmax(logits): a group of kernels by name. Groups may hold groups. Trainable: logits, and the members' parameters. */
+function mixture(members: Readonly<Record<string, Kernel>>, { weights }: MixtureOptions = {}): MixtureKernel {
+  if (typeof members !== "object" || members === null) throw new OutOfRangeError(`mixture: expected kernels by name, got ${describe(members)}`);
+  const count = Object.keys(members).length;
+  const given = weights ?? new Array<number>(count).fill(1);
+  if (given.length !== count) throw new ShapeError(`mixture: expected ${count} weights, got ${given.length}`);
+  const total = given.reduce((sum, weight) => sum + checkPositive("mixture: weights", weight), 0);
+  return new MixtureKernel(members, vector(given.map((weight) => Math.log(weight / total))));
+}
+
+/**
+ * The Hierarchical Mixture of Kernels of DPO-Kernels: K = τ_L·(w₁·k_rbf + w₂·k_poly) + τ_G·(w₃·k_spectral + w₄·k_mahalanobis), (τ_L, τ_G), (w₁, w₂) and
+ * (w₃, w₄) each a softmax of trainable logits. Its data-dependent parts are taken from an objective's first batch, or by fitKernel.
+ */
+function hmk({ normalize = true, local, global }: HmkOptions = {}): MixtureKernel {
+  return mixture({
+    local: mixture(local ?? { rbf: rbf({ sigma: "median", normalize }), polynomial: polynomial({ normalize }) }),
+    global: mixture(
+      global ?? {
+        spectral: spectral({ normalize, base: rbf({ sigma: "median", normalize }) }),
+        mahalanobis: mahalanobis({ normalize }),
+      },
+    ),
+  });
 }
 
 /** Makers of kernels. */
-export const kernels = { rbf };
+export const kernels = { rbf, laplacian, matern, rationalQuadratic, rbfMixture, wavelet, polynomial, mahalanobis, spectral, mixture, hmk };

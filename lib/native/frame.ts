@@ -23,7 +23,7 @@ export class Frame {
   /** Whether a result goes to a tensor that the caller supplied. */
   writesToCaller = false;
   // One call's frame is read before the next is written, so all share this. No call has half as many values.
-  static readonly values = new Float64Array(512);
+  static readonly values = new Float64Array(1024);
   #length = 0;
 
   constructor(operation: string) {

@@ -1,6 +1,7 @@
 import { type Divergence, type DivergenceState, divergenceFromState, divergenceState } from "../divergences/index.js";
 import { DataError, DTypeError, NonFiniteError, OutOfRangeError } from "../errors.js";
-import { checkKernel, type Kernel, type KernelState, kernelFromState, kernelState } from "../kernels/index.js";
+import { checkKernel, type Kernel } from "../kernels/kernel.js";
+import { type KernelState, kernelFromState, kernelState } from "../kernels/state.js";
 import { linearTokenLogProbsSync } from "../linear-token-log-probs.js";
 import { describe } from "../native/frame.js";
 import { type AsyncOptions, compound, type Steps } from "../native/operation.js";
@@ -241,14 +242,20 @@ export class DpoKernels {
       Tensor,
       Tensor,
     ];
-    const logK = yield* namingEmbeddings(logKernelSteps(prompt, [chosen, rejected], kernel));
+    const { logK } = yield* namingEmbeddings(logKernelSteps(prompt, [chosen, rejected], kernel));
     return {
       logKernel: logK.reshape([logK.size]),
       *pullBack(upstream, out) {
-        const grads = yield* logKernelVjpSteps(prompt, [chosen, rejected], kernel, upstream.reshape(logK.shape), {
-          u: out.prompt,
-          sides: [out.chosen, out.rejected],
-        });
+        const grads = yield* logKernelVjpSteps(
+          prompt,
+          [chosen, rejected],
+          kernel,
+          { logK: upstream.reshape(logK.shape) },
+          {
+            u: out.prompt,
+            sides: [out.chosen, out.rejected],
+          },
+        );
         const [gradChosen, gradRejected] = grads.sides as [Tensor, Tensor];
         return { embeddings: { prompt: grads.u, chosen: gradChosen, rejected: gradRejected }, kernel: grads.params };
       },

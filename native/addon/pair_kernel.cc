@@ -1,4 +1,5 @@
 #include "native/addon/bindings.h"
+#include "native/addon/kernel_arguments.h"
 
 namespace dpo {
 namespace {
@@ -8,9 +9,7 @@ dpo_pair_kernel_args read_forward(Arguments& in) {
   args.u = in.tensor();
   args.side_count = in.integer();
   for (std::int32_t side = 0; side < args.side_count; ++side) args.v[side] = in.tensor();
-  args.kernel = in.integer();
-  args.normalize = in.integer();
-  args.parameters = in.tensor();
+  args.kernel = read_kernel(in);
   return args;
 }
 
@@ -19,6 +18,9 @@ dpo_pair_kernel_args read_forward(Arguments& in) {
 Operation read_pair_kernel(Arguments& in) {
   dpo_pair_kernel_args args = read_forward(in);
   args.log_k = in.tensor();
+  args.shares = in.tensor();
+  args.entropies = in.tensor();
+  args.responsibilities = in.tensor();
   return operation(args, &dpo_backend::pair_kernel);
 }
 
@@ -26,9 +28,10 @@ Operation read_pair_kernel_vjp(Arguments& in) {
   dpo_pair_kernel_vjp_args args{};
   args.forward = read_forward(in);
   args.upstream = in.tensor();
+  args.entropy_upstream = in.number();
   args.grad_u = in.tensor();
   for (std::int32_t side = 0; side < args.forward.side_count; ++side) args.grad_v[side] = in.tensor();
-  args.grad_parameters = in.tensor();
+  args.grad_kernel = read_kernel_gradients(in, args.forward.kernel);
   return operation(args, &dpo_backend::pair_kernel_vjp);
 }
 
