@@ -1,3 +1,4 @@
+export { AdamW, type AdamWOptions, type AdamWState } from "./adamw.js";
 export { type Backend, backends, threads, useBackend, useThreads } from "./backend.js";
 export {
   type DivergenceArgs,
@@ -22,6 +23,7 @@ export {
   type TransportOptions,
 } from "./divergences/index.js";
 export * from "./errors.js";
+export { type FitKernelArgs, fitKernel, fitKernelSync } from "./kernels/fit-kernel.js";
 export {
   type Bandwidth,
   type DiagonalOptions,

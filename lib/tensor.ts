@@ -188,3 +188,19 @@ export function copyToOut(out: Tensor | undefined, result: Tensor): Tensor {
   out.data.set(result.data);
   return out;
 }
+
+/** The elements as numbers, those of f16 and bf16 too. */
+export function float64Values({ dtype, data }: Tensor): Float64Array {
+  if (dtype === "f16") return Float64Array.from(data, float16Value);
+  if (dtype !== "bf16") return Float64Array.from(data);
+  return Float64Array.from(new Float32Array(Uint32Array.from(data, (bits) => bits << 16).buffer));
+}
+
+/** The number that 16 bits of IEEE 754 binary16 stand for. */
+function float16Value(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const [exponent, fraction] = [(bits >> 10) & 0x1f, bits & 0x3ff];
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : Number.NaN;
+  return sign * (1024 + fraction) * 2 ** (exponent - 25);
+}

@@ -9,7 +9,7 @@ export interface Chart {
 }
 
 const SIZE = { width: 520, height: 300 } as const;
-const COLORS = ["#2f6db3", "#c8553d", "#3f8f5f"];
+const COLORS = ["#2f6db3", "#c8553d", "#3f8f5f", "#8f5fa8", "#b08a2e", "#4a9aa8"];
 const WINDOW = 8;
 
 /** Mean of the last few values, one point per step. */
@@ -36,6 +36,24 @@ function draw(title: string, series: readonly { name: string; data: Point[] }[])
   return { title, svg };
 }
 
+/** What the metrics of an arm's steps say under names that begin with `prefix`. */
+function ofMetrics(title: string, { metrics }: ArmResult, prefix: string): Chart {
+  const names = Object.keys(metrics[0] ?? {}).filter((name) => name.startsWith(prefix));
+  return draw(
+    title,
+    names.map((name) => ({ name: name.slice(prefix.length), data: smoothed(metrics.map((step) => step[name] ?? Number.NaN)) })),
+  );
+}
+
+/** Weights and responsibilities of the mixture's kernels over training, for each arm that has one. */
+function mixtureCharts(arms: readonly ArmResult[]): Chart[] {
+  const mixtures = arms.filter(({ metrics }) => metrics[0]?.["hmk/entropy"] !== undefined);
+  return mixtures.flatMap((result) => [
+    ofMetrics(`Weights in the mixture, ${result.arm.name} (mean of ${WINDOW} steps)`, result, "hmk/weight/"),
+    ofMetrics(`Responsibilities of the kernels, ${result.arm.name} (mean of ${WINDOW} steps)`, result, "hmk/responsibility/"),
+  ]);
+}
+
 /** The curves of a run, each as SVG text. */
 export function drawCharts(arms: readonly ArmResult[]): Chart[] {
   const heldOut = (title: string, read: (point: CurvePoint) => number) =>
@@ -53,5 +71,6 @@ export function drawCharts(arms: readonly ArmResult[]): Chart[] {
     heldOut("Held-out margin", (point) => point.margin),
     heldOut("Held-out kernel log-ratio", (point) => point.kernelRatio),
     heldOut("Change of log π(chosen), held out", (point) => point.chosenChange),
+    ...mixtureCharts(arms),
   ];
 }

@@ -5,6 +5,7 @@ import {
   linearTokenLogProbsSync,
   linearTokenLogProbsVjpSync,
   type ReferenceInput,
+  type Step,
   type Tensor,
   tensor,
 } from "dpo-kernels";
@@ -27,6 +28,7 @@ export interface PreferenceInputs {
 }
 
 export type Metrics = Readonly<Record<string, number>>;
+export type KernelGradients = Step["grads"]["kernel"];
 
 /** A TensorFlow.js tensor as dpo-kernels reads it. */
 export function toNative(x: tf.Tensor): Tensor {
@@ -52,7 +54,7 @@ function scalarWithGradients(inputs: readonly tf.Tensor[], compute: () => { loss
 export function preferenceLoss(
   objective: DpoKernels,
   { hidden, head, embeddings, batch, reference }: PreferenceInputs,
-  onMetrics: (metrics: Metrics) => void,
+  onStep: (step: Step) => void,
 ): tf.Scalar {
   const pooled = embeddings === undefined ? [] : [embeddings.prompt, embeddings.chosen, embeddings.rejected];
   return scalarWithGradients([hidden, head, ...pooled], () => {
@@ -67,7 +69,7 @@ export function preferenceLoss(
         },
       }),
     });
-    onMetrics(step.metrics);
+    onStep(step);
     const { policy, embeddings: pulled } = step.grads;
     if (!("hidden" in policy)) throw new Error("gradients came for something other than hidden states");
     const pulledBack = pulled ? [pulled.prompt, pulled.chosen, pulled.rejected] : [];

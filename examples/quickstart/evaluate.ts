@@ -6,6 +6,7 @@ import {
   type LinearHead,
   linearDivergenceSync,
   linearTokenLogProbsSync,
+  type Embeddings as NativeEmbeddings,
   pairKernelSync,
   sequenceLogProbsSync,
   type Tensor,
@@ -64,6 +65,15 @@ function averages(matrix: tf.Tensor2D, hidden: tf.Tensor2D): tf.Tensor2D {
     };
   });
   return product(hidden);
+}
+
+/** The embeddings of pairs, out of TensorFlow.js. */
+export function embed(model: Model, pairs: readonly TokenPair[]): NativeEmbeddings {
+  return tf.tidy(() => {
+    const batch = padPairs(pairs);
+    const { prompt, chosen, rejected } = pool(model.hidden(batch), pairs, batch.length);
+    return { prompt: toNative(prompt), chosen: toNative(chosen), rejected: toNative(rejected) };
+  });
 }
 
 function scoreBatch(model: Model, pairs: readonly TokenPair[], kernel: Kernel): PairScore[] {

@@ -88,6 +88,11 @@ function listProblems(problems: Problems, used: number): string {
   return `${left} of ${used + left} records read were left out. ${reasons.join("; ")}.`;
 }
 
+function kernelText({ options, sigma }: Run): string {
+  if (options.kernel === "rbf") return `rbf, sigma ${sigma.toFixed(3)} (median distance)`;
+  return "the mixture of kernels hmk, fitted to the reference's embeddings of training pairs, its weights and parameters trained";
+}
+
 /** What a reader must know to judge the figures, a sentence or two per item. */
 export function remarks(run: Run): string[] {
   const { pairs, arms, options } = run;
@@ -100,7 +105,7 @@ export function remarks(run: Run): string[] {
     `${pairs.training} pairs for training, ${pairs.heldOut} held out. ${listProblems(run.problems, pairs.training + pairs.heldOut)}`,
     `Vocabulary ${run.vocabulary}; ${percent(run.unknownShare)} of the held-out tokens are outside it. ${run.truncated} of ${2 * (pairs.training + pairs.heldOut)} answers were cut short.`,
     `Model: ${run.model}, ${run.parameters} weights, on TensorFlow.js ${run.backend}. Supervised phase: ${run.supervised.length} steps. Every arm: ${first?.losses.length ?? 0} steps from the same weights with the same batches, seed ${options.seed}.`,
-    `Reward: β·(log π − log π_ref) + γ·log k(prompt, answer); a divergence from the reference is added to the loss with weight α. ${rewards}. k: rbf on pooled hidden states, sigma ${run.sigma.toFixed(3)} (median distance). For the plain arm the kernel is only measured.`,
+    `Reward: β·(log π − log π_ref) + γ·log k(prompt, answer); a divergence from the reference is added to the loss with weight α. ${rewards}. k: ${kernelText(run)}, on pooled hidden states. For the plain arm the kernel is only measured.`,
     "Before training the policy is the reference, so every log-probability reward is 0: all pairs tie.",
     "The losses and margins of plain and hybrid count different things; compare the arms by the rows “by log-probabilities alone”. ± is one standard error.",
     `The curves show the first ${curvePairs} held-out pairs, the table shows all.`,

@@ -38,12 +38,12 @@ function prepare(pairs: readonly TextPair[], { seed, vocab }: Options) {
 
 /** The supervised phase, then every arm from where it ended. */
 function train(model: Model, training: TokenPair[], heldOut: TokenPair[], options: Options) {
-  const { steps, supervisedSteps, seed, divergence, quiet } = options;
+  const { steps, supervisedSteps, seed, kernel, divergence, quiet } = options;
   const arms = armsOf(options);
   const progress = new Progress(supervisedSteps + steps * arms.length, quiet);
   try {
     const supervised = trainSupervised(model, training, { steps: supervisedSteps, seed }, (loss) => progress.step("supervised", loss));
-    const ground = layGround(model, training, heldOut, divergence);
+    const ground = layGround(model, training, heldOut, { kernel, divergence });
     const results = arms.map((arm) => trainArm(ground, arm, { steps, seed }, (loss) => progress.step(arm.name, loss)));
     ground.reference.dispose();
     return { supervised, sigma: ground.sigma, arms: results };

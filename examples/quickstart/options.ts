@@ -2,6 +2,10 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Divergence, divergences } from "dpo-kernels";
 
+/** rbf with its bandwidth fixed, or the mixture with all its parameters trained. */
+export const KERNELS = ["rbf", "hmk"] as const;
+export type KernelChoice = (typeof KERNELS)[number];
+
 /** What a run of the quickstart can be told. */
 export interface Options {
   readonly data: string;
@@ -11,6 +15,8 @@ export interface Options {
   readonly seed: number;
   readonly pairs: number;
   readonly vocab: number;
+  /** Of the hybrid arms. */
+  readonly kernel: KernelChoice;
   /** Of the third arm; undefined: there are two. */
   readonly divergence: Divergence | undefined;
   /** Its weight. */
@@ -40,6 +46,8 @@ export const HELP = `Usage: npm run quickstart -- [options]
   --seed N                 seed of weights, split and batch order (default: 7)
   --pairs N                read at most N usable pairs (default: all)
   --vocab N                tokens kept, the most frequent first (default: 4096)
+  --kernel NAME            kernel of the hybrid arms: rbf (default), its bandwidth fixed, or hmk, the mixture of kernels,
+                           its weights and parameters trained
   --divergence NAME        divergence from the reference in the third arm (default: js), or none for two arms;
                            ${Object.keys(DIVERGENCES).join(" ")}
   --alpha X                its weight (default: 1)
@@ -69,6 +77,12 @@ function divergenceOf(name: string): Divergence | undefined {
   throw new RangeError(`--divergence must be none or one of ${Object.keys(DIVERGENCES).join(", ")}; it was "${name}"`);
 }
 
+function kernelOf(name: string): KernelChoice {
+  const kernel = KERNELS.find((known) => known === name);
+  if (kernel === undefined) throw new RangeError(`--kernel must be one of ${KERNELS.join(", ")}; it was "${name}"`);
+  return kernel;
+}
+
 /** Reads the command line; returns undefined when help was asked for. */
 export function parseOptions(args: readonly string[]): Options | undefined {
   const { values } = parseArgs({
@@ -81,6 +95,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
       seed: { type: "string", default: "7" },
       pairs: { type: "string" },
       vocab: { type: "string", default: "4096" },
+      kernel: { type: "string", default: "rbf" },
       divergence: { type: "string", default: "js" },
       alpha: { type: "string", default: "1" },
       quiet: { type: "boolean", default: false },
@@ -96,6 +111,7 @@ export function parseOptions(args: readonly string[]): Options | undefined {
     seed: integer("seed", values.seed, 0),
     pairs: values.pairs === undefined ? Number.POSITIVE_INFINITY : integer("pairs", values.pairs, 20),
     vocab: integer("vocab", values.vocab, 64),
+    kernel: kernelOf(values.kernel),
     divergence: divergenceOf(values.divergence),
     alpha: finite("alpha", values.alpha),
     quiet: values.quiet,

@@ -1,13 +1,15 @@
 import * as tf from "@tensorflow/tfjs-core";
-import { type Divergence, DpoKernels, type Kernel, kernels, type ReferenceInput } from "dpo-kernels";
+import { AdamW, type Divergence, DpoKernels, fitKernelSync, type Kernel, kernels, type ReferenceInput } from "dpo-kernels";
 import { type Batch, pad, padPairs, type TokenPair } from "./batch.js";
-import { type Metrics, preferenceLoss, supervisedLoss } from "./dpo.js";
-import { meanDivergence, medianDistance, type PairScore, pool, Reference, type Reward, type Summary, score, summarize } from "./evaluate.js";
+import { type KernelGradients, type Metrics, preferenceLoss, supervisedLoss } from "./dpo.js";
+import { embed, meanDivergence, medianDistance, type PairScore, pool, Reference, type Reward, type Summary, score, summarize } from "./evaluate.js";
 import { Model, type Weights } from "./model.js";
+import type { KernelChoice } from "./options.js";
 import { batches, seeded } from "./random.js";
 
 const SUPERVISED = { batch: 16, rate: 3e-3 } as const;
 const PREFERENCE = { batch: 8, rate: 2e-4 } as const;
+const KERNEL_RATE = 1e-2;
 const ADAM = { beta1: 0.9, beta2: 0.98 } as const;
 /** Held-out pairs on which the curves are drawn; the tables use all of them. */
 const CURVE_PAIRS = 48;
@@ -47,8 +49,10 @@ export interface Ground {
   readonly weights: Weights;
   readonly reference: Reference;
   readonly heldOutReference: readonly PairScore[];
-  /** The kernel of the hybrid arms; all are measured by it. */
-  readonly kernel: Kernel;
+  /** Makes the kernel that a hybrid arm starts with; all arms are measured by their own. */
+  readonly makeKernel: () => Kernel;
+  readonly trainsKernel: boolean;
+  /** Bandwidth of the rbf kernel. */
   readonly sigma: number;
   /** By which all arms are measured. */
   readonly divergence: Divergence | undefined;
@@ -93,14 +97,22 @@ export function trainSupervised(model: Model, pairs: readonly TokenPair[], { ste
   return losses;
 }
 
-/** Freezes the supervised model as the reference, and takes the kernel's bandwidth from what it makes of some pairs. */
-export function layGround(model: Model, training: readonly TokenPair[], heldOut: readonly TokenPair[], divergence: Divergence | undefined): Ground {
+/** What the arms are to be made of. */
+interface Plan {
+  readonly kernel: KernelChoice;
+  readonly divergence: Divergence | undefined;
+}
+
+/** Freezes the supervised model as the reference, and takes the kernel's bandwidth, or all that it takes from data, from what it makes of some pairs. */
+export function layGround(model: Model, training: readonly TokenPair[], heldOut: readonly TokenPair[], { kernel, divergence }: Plan): Ground {
   const weights = model.weights();
   const reference = new Reference(weights, training, kernels.rbf({ sigma: 1 }));
   const sample = [...training.keys()].slice(0, BANDWIDTH_PAIRS);
   const sigma = medianDistance(reference.scores(sample));
-  const kernel = kernels.rbf({ sigma });
-  return { training, heldOut, kernel, sigma, divergence, weights, reference, heldOutReference: score(model, heldOut, kernel) };
+  const embeddings = kernel === "hmk" ? embed(model, training.slice(0, BANDWIDTH_PAIRS)) : undefined;
+  const makeKernel = () => (embeddings ? fitKernelSync({ kernel: kernels.hmk(), embeddings }) : kernels.rbf({ sigma }));
+  const heldOutReference = score(model, heldOut, makeKernel());
+  return { training, heldOut, makeKernel, trainsKernel: kernel === "hmk", sigma, divergence, weights, reference, heldOutReference };
 }
 
 function objectiveOf({ beta, gamma, divergence, alpha = 0 }: Arm, kernel: Kernel): DpoKernels {
@@ -115,18 +127,22 @@ function frozenFor({ divergence }: Arm, { reference }: Ground, indices: readonly
 }
 
 /** What it takes to train one arm: a function that learns from some pairs, given what the frozen model says of them. */
-function learner(model: Model, ground: Ground, arm: Arm) {
-  const objective = objectiveOf(arm, ground.kernel);
+function learner(model: Model, { trainsKernel }: Ground, arm: Arm, kernel: Kernel) {
+  const objective = objectiveOf(arm, kernel);
   const optimizer = optimizerWithRate(PREFERENCE.rate);
+  const kernelOptimizer = new AdamW({ learningRate: KERNEL_RATE });
   const learn = (pairs: readonly TokenPair[], batch: Batch, reference: ReferenceInput): Step => {
     let metrics: Metrics = {};
+    let kernelGradients: KernelGradients;
     const loss = minimize(optimizer, model, () => {
       const hidden = model.hidden(batch);
       const embeddings = arm.gamma > 0 ? pool(hidden, pairs, batch.length) : undefined;
-      return preferenceLoss(objective, { hidden, head: model.head, embeddings, batch, reference }, (seen) => {
-        metrics = seen;
+      return preferenceLoss(objective, { hidden, head: model.head, embeddings, batch, reference }, (step) => {
+        metrics = step.metrics;
+        kernelGradients = step.grads.kernel;
       });
     });
+    if (trainsKernel && arm.gamma > 0) kernelOptimizer.step(objective.parameters(), kernelGradients);
     return { loss, metrics };
   };
   return { learn, dispose: () => optimizer.dispose() };
@@ -135,11 +151,12 @@ function learner(model: Model, ground: Ground, arm: Arm) {
 /** Trains one arm from the common ground; the same seed gives the same batches to every arm. */
 export function trainArm(ground: Ground, arm: Arm, { steps, seed }: Schedule, onStep: OnStep): ArmResult {
   const model = Model.from(ground.weights);
-  const measure = (count: number) => summarize(score(model, ground.heldOut.slice(0, count), ground.kernel), ground.heldOutReference, arm);
+  const kernel = ground.makeKernel();
+  const measure = (count: number) => summarize(score(model, ground.heldOut.slice(0, count), kernel), ground.heldOutReference, arm);
   const before = summarize(ground.heldOutReference, ground.heldOutReference, arm);
   const curve: CurvePoint[] = [{ step: 0, ...measure(CURVE_PAIRS) }];
   const taken: Step[] = [];
-  const { learn, dispose } = learner(model, ground, arm);
+  const { learn, dispose } = learner(model, ground, arm, kernel);
   const next = batches([...ground.training.keys()], PREFERENCE.batch, seeded(seed));
   const every = Math.ceil(steps / CURVE_POINTS);
   let milliseconds = 0;

@@ -1,11 +1,11 @@
 import { OutOfRangeError, ShapeError } from "../errors.js";
 import { describe } from "../native/frame.js";
 import { asTensor, Tensor, type VectorInput } from "../tensor.js";
-import { LANDMARK_METHODS, type LandmarkMethod } from "./fit.js";
 import { checkKernel, checkPositive, FormulaKernel, type FormulaParts, type Kernel, MixtureKernel } from "./kernel.js";
+import { LANDMARK_METHODS, type LandmarkMethod } from "./kernel-fit.js";
 
-export type { KernelFit, LandmarkMethod } from "./fit.js";
 export { FormulaKernel, type FormulaName, type Kernel, type KernelName, type KernelParameters, MixtureKernel } from "./kernel.js";
+export type { KernelFit, LandmarkMethod } from "./kernel-fit.js";
 
 /** Options of every kernel. */
 export interface KernelOptions {

@@ -1,7 +1,7 @@
 import { DTypeError, OutOfRangeError } from "../errors.js";
 import { describe } from "../native/frame.js";
 import type { Tensor } from "../tensor.js";
-import type { KernelFit } from "./fit.js";
+import type { KernelFit } from "./kernel-fit.js";
 
 /** In the order of LogKernel in native/math/log_kernels.h. */
 export const FORMULA_NAMES = [

@@ -1,7 +1,7 @@
 import { DataError } from "../errors.js";
 import { Tensor } from "../tensor.js";
-import type { KernelFit } from "./fit.js";
 import { FORMULA_NAMES, FormulaKernel, type FormulaName, type Kernel, MixtureKernel } from "./kernel.js";
+import type { KernelFit } from "./kernel-fit.js";
 
 interface TensorState {
   readonly shape: readonly number[];

@@ -1,17 +1,19 @@
 import { type Divergence, type DivergenceState, divergenceFromState, divergenceState } from "../divergences/index.js";
-import { DataError, DTypeError, NonFiniteError, OutOfRangeError } from "../errors.js";
-import { checkKernel, type Kernel } from "../kernels/kernel.js";
+import { DataError, DTypeError, OutOfRangeError } from "../errors.js";
+import { fitKernelSteps } from "../kernels/fit-kernel.js";
+import { checkKernel, type Kernel, type KernelParameters } from "../kernels/kernel.js";
 import { type KernelState, kernelFromState, kernelState } from "../kernels/state.js";
 import { linearTokenLogProbsSync } from "../linear-token-log-probs.js";
 import { describe } from "../native/frame.js";
 import { type AsyncOptions, compound, type Steps } from "../native/operation.js";
-import { logKernelSteps, logKernelVjpSteps } from "../pair-kernel.js";
 import { lossesOf, type Metrics, type PreferenceOptions, type PreferenceResult, preferenceLossSteps, preferenceLossSync } from "../preference.js";
 import { sequenceLogProbsSync } from "../sequence-log-probs.js";
-import { checkOut, Tensor } from "../tensor.js";
+import { Tensor } from "../tensor.js";
+import { CollapseWatch } from "./collapse.js";
 import { checkDivergenceTerm, type DivergenceTermOptions, divergenceTerm } from "./divergence-term.js";
 import { fusedStep } from "./fused.js";
 import { checkEmbeddings, type Embeddings, type ObjectiveInputs, type PolicyGradients, type PolicyInput } from "./inputs.js";
+import { checkEmbeddingsOut, kernelTerm } from "./kernel-term.js";
 import type { BatchDivergence, KernelTerm, PolicyOut, PolicyStep, PulledBack } from "./parts.js";
 import { isHidden, type Sequences, type SourceOptions, sequencesOf } from "./sequence-source.js";
 
@@ -20,6 +22,8 @@ export interface ObjectiveOptions extends PreferenceOptions, SourceOptions, Dive
   kernel?: Kernel;
   /** Weight of the kernel term. Default 0.25 with a kernel. */
   gamma?: number;
+  /** η of −η·Σ H, H the entropy of each group of a mixture of kernels: keeps its weights from collapsing. Default 0.01 with a mixture. */
+  entropyWeight?: number;
   /** Divergence of the policy from the reference in the term α·D. Policy and reference are then { logits } both, or { hidden } both. Default: none. */
   divergence?: Divergence;
 }
@@ -33,7 +37,7 @@ export interface StepOut {
 }
 
 export interface Step {
-  /** mean_i ℓ(r⁺, r⁻) + α·D. */
+  /** mean_i ℓ(r⁺, r⁻) + α·D − η·Σ H. */
   loss: number;
   /** [B]: ℓ(r⁺, r⁻) of each pair. */
   losses: Tensor;
@@ -60,6 +64,8 @@ export interface ObjectiveState {
   divergence?: DivergenceState;
   bco: { delta: number; count: number };
   steps: number;
+  /** For how many steps in a row each group of a mixture has been close to collapse. */
+  lowSteps?: Record<string, number>;
 }
 
 /** The memory that a step reads: the batch, and the tensors that the divergence may hold. */
@@ -69,19 +75,21 @@ interface StepInputs {
 }
 
 /**
- * The DPO-Kernels objective: `mean_i ℓ(r⁺, r⁻) + α·D`, r = β·φ(log π − log π_ref) + γ·log k(e_x, e_y), D the mean over the counted tokens of a divergence
- * between policy and reference, with its gradients to the policy, the embeddings and the kernel's parameters from one call.
+ * The DPO-Kernels objective: `mean_i ℓ(r⁺, r⁻) + α·D − η·Σ H`, r = β·φ(log π − log π_ref) + γ·log k(e_x, e_y), D the mean over the counted tokens of a divergence
+ * between policy and reference, H the entropy of a group of a mixture of kernels, with its gradients to the policy, the embeddings and the kernel's parameters from one call.
  */
 export class DpoKernels {
   readonly #options: PlainOptions;
   readonly #faces = {
     lossAndGrad: compound(({ inputs }: StepInputs, options: StepOut) => this.#lossAndGrad(inputs, options)),
     loss: compound(({ inputs }: StepInputs, _: { out?: never }) => this.#loss(inputs)),
+    fit: compound((embeddings: Embeddings, _: { out?: never }) => this.#fit(embeddings)),
   };
-  readonly #kernel: Kernel | undefined;
+  #kernel: Kernel | undefined;
   readonly #divergence: Divergence | undefined;
   #bco: { delta: number; count: number };
   #steps = 0;
+  #watch = new CollapseWatch();
 
   /** @throws OutOfRangeError for options outside their range, or that do not go together. */
   constructor({ kernel, divergence, ...options }: ObjectiveOptions = {}) {
@@ -89,8 +97,10 @@ export class DpoKernels {
     const alpha = options.alpha ?? (divergence ? 0.05 : 0);
     if (!kernel && gamma !== 0) throw new OutOfRangeError("gamma: needs a kernel");
     if (kernel) checkKernel(kernel);
+    const entropyWeight = options.entropyWeight ?? (kernel?.name === "mixture" ? 0.01 : 0);
+    checkEntropyWeight(entropyWeight, kernel);
     checkDivergenceTerm(divergence, { ...options, alpha });
-    this.#options = structuredClone({ ...options, gamma, alpha });
+    this.#options = structuredClone({ ...options, gamma, alpha, entropyWeight });
     this.#kernel = kernel;
     this.#divergence = divergence && Object.freeze({ ...divergence });
     this.#bco = { delta: options.bcoDelta ?? 0, count: 0 };
@@ -117,9 +127,27 @@ export class DpoKernels {
     return this.#faces.loss.sync(this.#stepInputs(inputs));
   }
 
-  /** The trainable parameters by name. Writing to their data changes the objective. */
-  parameters(): Readonly<Record<string, Tensor<"f64">>> {
+  /**
+   * The trainable parameters by name. Writing to their data changes the objective. A kernel that takes parts of itself from data, as hmk() does, has all of
+   * its parameters after fit() or the first batch.
+   */
+  parameters(): KernelParameters {
     return this.#kernel?.parameters ?? {};
+  }
+
+  /** The kernel, with what it has taken from data. */
+  get kernel(): Kernel | undefined {
+    return this.#kernel;
+  }
+
+  /** Takes the data-dependent parts of the kernel (median bandwidth, landmarks, …) from these embeddings instead of the first batch's. */
+  async fit(embeddings: Embeddings, options: AsyncOptions = {}): Promise<void> {
+    await this.#faces.fit.async(embeddings, options);
+  }
+
+  /** fit on this thread. */
+  fitSync(embeddings: Embeddings): void {
+    this.#faces.fit.sync(embeddings);
   }
 
   /**
@@ -134,6 +162,7 @@ export class DpoKernels {
       ...(this.#divergence && { divergence: divergenceState(this.#divergence) }),
       bco: { ...this.#bco },
       steps: this.#steps,
+      ...(this.#kernel?.name === "mixture" && { lowSteps: this.#watch.state() }),
     };
   }
 
@@ -148,6 +177,7 @@ export class DpoKernels {
       });
       objective.#bco = { delta: state.bco.delta, count: state.bco.count };
       objective.#steps = state.steps;
+      objective.#watch = new CollapseWatch(state.lowSteps);
       return objective;
     } catch (cause) {
       throw new DataError("not a state of DpoKernels that this package reads", { cause });
@@ -189,8 +219,8 @@ export class DpoKernels {
     const { grads, divergence } = yield* pullBack;
     const upstream = result.grads.logKernel;
     const kernelGrads = kernel && upstream ? yield* kernel.pullBack(upstream, out.embeddings ?? {}) : {};
-    this.#remember(result);
-    return { ...this.#evaluationOf(result, meanLogits, divergence), grads: { policy: grads, ...kernelGrads } };
+    this.#remember(result, kernel);
+    return { ...this.#evaluationOf(result, meanLogits, divergence, kernel), grads: { policy: grads, ...kernelGrads } };
   }
 
   *#loss(inputs: ObjectiveInputs): Steps<Evaluation> {
@@ -198,7 +228,7 @@ export class DpoKernels {
     const kernel = yield* this.#kernelTerm(inputs.embeddings);
     const reference = yield* this.#reference(inputs);
     const { result, meanLogits, evaluate } = yield* this.#separateStep(inputs, reference, kernel, {});
-    return this.#evaluationOf(result, meanLogits, evaluate && (yield* evaluate));
+    return this.#evaluationOf(result, meanLogits, evaluate && (yield* evaluate), kernel);
   }
 
   /** Log-probabilities, then the preference loss, then the pull-back: each a pass of its own. */
@@ -232,51 +262,50 @@ export class DpoKernels {
     return yield* sequencesOf("reference", reference, this.#options, "targets" in policy ? policy : {});
   }
 
+  /** The kernel term of a batch. A kernel with parts to be taken from data takes them from the first batch there is. */
   *#kernelTerm(embeddings: Embeddings | undefined): Steps<KernelTerm | undefined> {
-    const kernel = this.#kernel;
-    if (kernel === undefined) return undefined;
+    if (this.#kernel === undefined) return undefined;
     checkEmbeddings(embeddings);
-    // Views of our own: the caller may dispose of the tensors while the step is under way.
-    const [prompt, chosen, rejected] = [embeddings.prompt, embeddings.chosen, embeddings.rejected].map((side) => side.reshape(side.shape)) as [
-      Tensor,
-      Tensor,
-      Tensor,
-    ];
-    const { logK } = yield* namingEmbeddings(logKernelSteps(prompt, [chosen, rejected], kernel));
-    return {
-      logKernel: logK.reshape([logK.size]),
-      *pullBack(upstream, out) {
-        const grads = yield* logKernelVjpSteps(
-          prompt,
-          [chosen, rejected],
-          kernel,
-          { logK: upstream.reshape(logK.shape) },
-          {
-            u: out.prompt,
-            sides: [out.chosen, out.rejected],
-          },
-        );
-        const [gradChosen, gradRejected] = grads.sides as [Tensor, Tensor];
-        return { embeddings: { prompt: grads.u, chosen: gradChosen, rejected: gradRejected }, kernel: grads.params };
-      },
-    };
+    yield* this.#fit(embeddings);
+    return yield* kernelTerm(this.#kernel, embeddings, this.#options.entropyWeight ?? 0);
+  }
+
+  *#fit(embeddings: Embeddings): Steps<void> {
+    if (this.#kernel === undefined || this.#kernel.fitted) return;
+    const fitted = yield* fitKernelSteps({ kernel: this.#kernel, embeddings }, {});
+    if (!this.#kernel.fitted) this.#kernel = fitted; // another step may have been faster
   }
 
   #evaluationOf(
     { loss, losses, rewards, metrics }: PreferenceResult,
     meanLogits: PolicyStep["meanLogits"],
     divergence: BatchDivergence | undefined,
+    kernel: KernelTerm | undefined,
   ): Evaluation {
     const logits = meanLogits && { "logits/chosen": meanLogits.chosen, "logits/rejected": meanLogits.rejected };
     const { alpha } = this.#options;
-    const total = divergence && alpha ? loss + alpha * divergence.value : loss; // α = 0 leaves out a D that is infinite
-    return { loss: total, losses, rewards, metrics: { ...metrics, loss: total, ...logits, ...divergence?.metrics } };
+    const penalty = divergence && alpha ? alpha * divergence.value : 0; // α = 0 leaves out a D that is infinite
+    const total = loss + penalty + (kernel?.regularizer ?? 0);
+    const collapsed = this.#kernel?.name === "mixture" && { "hmk/collapsed": this.#watch.collapsed };
+    return {
+      loss: total,
+      losses,
+      rewards,
+      metrics: { ...metrics, loss: total, ...logits, ...divergence?.metrics, ...kernel?.metrics, ...collapsed },
+    };
   }
 
-  #remember(result: PreferenceResult): void {
+  #remember(result: PreferenceResult, kernel: KernelTerm | undefined): void {
     this.#steps += 1;
+    if (this.#kernel && kernel) this.#watch.observe(this.#kernel, kernel.effectiveNumbers);
     if (result.bco.count >= 0) this.#bco = result.bco;
   }
+}
+
+function checkEntropyWeight(weight: number, kernel: Kernel | undefined): void {
+  if (!Number.isFinite(weight) || weight < 0)
+    throw new OutOfRangeError(`entropyWeight: expected a finite number of at least 0, got ${describe(weight)}`);
+  if (weight !== 0 && kernel?.name !== "mixture") throw new OutOfRangeError("entropyWeight: needs a mixture of kernels");
 }
 
 function* gradientsOf(pullBack: Steps<PolicyGradients>): Steps<PulledBack> {
@@ -296,32 +325,10 @@ function checkState(state: ObjectiveState): void {
   const { version, options, bco, steps } = state;
   const whole = Number.isSafeInteger(bco.count) && bco.count >= 0 && Number.isSafeInteger(steps) && steps >= 0;
   const plain = typeof options === "object" && options !== null && !Array.isArray(options);
+  const counts = Object.values(state.lowSteps ?? {});
+  if (!counts.every((count) => Number.isSafeInteger(count) && count >= 0)) throw new DataError("lowSteps: expected counts");
   if (version !== 1 || !plain || !whole || !Number.isFinite(bco.delta)) throw new DataError("unknown version, or parts that are missing");
   for (const [name, value] of Object.entries(options)) {
     if (value === null) throw new DataError(`options.${name}: is null`);
-  }
-}
-
-/** What pairKernel calls its arguments, as the objective does. */
-const EMBEDDING_NAMES: Record<string, string> = { u: "embeddings.prompt", v: "embeddings.chosen", "v[1]": "embeddings.rejected" };
-
-/** Runs the steps and gives their errors the names of the embeddings. */
-function* namingEmbeddings<Result>(steps: Steps<Result>): Steps<Result> {
-  try {
-    return yield* steps;
-  } catch (error) {
-    if (!(error instanceof NonFiniteError || error instanceof OutOfRangeError)) throw error;
-    const message = error.message.replace(/^(u|v\[1\]|v):/, (_, name: string) => `${EMBEDDING_NAMES[name]}:`);
-    const ErrorClass = error instanceof NonFiniteError ? NonFiniteError : OutOfRangeError;
-    throw new ErrorClass(message, { index: error.index, cause: error });
-  }
-}
-
-/** Before anything is computed: the policy's gradients are written before those of the embeddings, and both or neither must be. */
-function checkEmbeddingsOut(embeddings: Embeddings | undefined, out: Partial<Embeddings> | undefined): void {
-  checkEmbeddings(embeddings);
-  if (out === undefined) return;
-  for (const side of ["prompt", "chosen", "rejected"] as const) {
-    checkOut(`out.embeddings.${side}`, out[side], embeddings[side].dtype, embeddings[side].shape);
   }
 }

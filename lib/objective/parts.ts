@@ -8,6 +8,11 @@ import type { Embeddings, PolicyGradients } from "./inputs.js";
 export interface KernelTerm {
   /** [2B]: chosen, then rejected. */
   logKernel: Tensor;
+  /** −η·Σ H over the groups of a mixture. */
+  regularizer: number;
+  metrics: Metrics;
+  /** e^H of each group of a mixture, by path. */
+  effectiveNumbers: Readonly<Record<string, number>>;
   pullBack(upstream: Tensor, out: Partial<Embeddings>): Steps<{ embeddings: Embeddings; kernel: Record<string, Tensor<"f64">> }>;
 }
 
