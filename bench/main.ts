@@ -7,6 +7,7 @@ import { backends, threads, useBackend } from "dpo-kernels";
 import { buildCeilings, measureCeilings } from "./ceilings.js";
 import type { Context } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
+import { hmkObjectiveBench } from "./hmk-objective.bench.js";
 import type { HeadShape } from "./inputs.js";
 import { linearDivergenceBench } from "./linear-divergence.bench.js";
 import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
@@ -24,6 +25,7 @@ const BENCHES: Record<string, (context: Context) => Promise<Row[]>> = {
   linearDivergence: linearDivergenceBench,
   preferenceLoss: preferenceBench,
   objective: objectiveBench,
+  hmkObjective: hmkObjectiveBench,
 };
 
 const USAGE = `npm run bench -- [options]

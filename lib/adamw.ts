@@ -45,7 +45,7 @@ export class AdamW {
     this.options = Object.freeze({ learningRate, beta1, beta2, epsilon, weightDecay });
     for (const [name, value] of Object.entries(this.options)) {
       const below = name.startsWith("beta") ? 1 : Infinity;
-      if (!(value >= 0 && value < below))
+      if (typeof value !== "number" || !(value >= 0 && value < below))
         throw new OutOfRangeError(`${name}: expected a number of at least 0 and less than ${below}, got ${describe(value)}`);
     }
   }

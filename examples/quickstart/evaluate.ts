@@ -69,11 +69,11 @@ function averages(matrix: tf.Tensor2D, hidden: tf.Tensor2D): tf.Tensor2D {
 
 /** The embeddings of pairs, out of TensorFlow.js. */
 export function embed(model: Model, pairs: readonly TokenPair[]): NativeEmbeddings {
-  return tf.tidy(() => {
-    const batch = padPairs(pairs);
-    const { prompt, chosen, rejected } = pool(model.hidden(batch), pairs, batch.length);
-    return { prompt: toNative(prompt), chosen: toNative(chosen), rejected: toNative(rejected) };
-  });
+  const batch = padPairs(pairs);
+  const { prompt, chosen, rejected } = tf.tidy(() => ({ ...pool(model.hidden(batch), pairs, batch.length) }));
+  const embeddings = { prompt: toNative(prompt), chosen: toNative(chosen), rejected: toNative(rejected) };
+  tf.dispose([prompt, chosen, rejected]);
+  return embeddings;
 }
 
 function scoreBatch(model: Model, pairs: readonly TokenPair[], kernel: Kernel): PairScore[] {

@@ -15,6 +15,8 @@ const ADAM = { beta1: 0.9, beta2: 0.98 } as const;
 const CURVE_PAIRS = 48;
 const CURVE_POINTS = 10;
 const BANDWIDTH_PAIRS = 256;
+/** Whose embeddings the mixture of kernels is fitted to. */
+const FIT_PAIRS = 64;
 
 /** One way of training on preferences; gamma 0 is plain DPO. */
 export interface Arm extends Reward {
@@ -109,7 +111,7 @@ export function layGround(model: Model, training: readonly TokenPair[], heldOut:
   const reference = new Reference(weights, training, kernels.rbf({ sigma: 1 }));
   const sample = [...training.keys()].slice(0, BANDWIDTH_PAIRS);
   const sigma = medianDistance(reference.scores(sample));
-  const embeddings = kernel === "hmk" ? embed(model, training.slice(0, BANDWIDTH_PAIRS)) : undefined;
+  const embeddings = kernel === "hmk" ? embed(model, training.slice(0, FIT_PAIRS)) : undefined;
   const makeKernel = () => (embeddings ? fitKernelSync({ kernel: kernels.hmk(), embeddings }) : kernels.rbf({ sigma }));
   const heldOutReference = score(model, heldOut, makeKernel());
   return { training, heldOut, makeKernel, trainsKernel: kernel === "hmk", sigma, divergence, weights, reference, heldOutReference };

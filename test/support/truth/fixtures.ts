@@ -1,6 +1,7 @@
 /** The committed fixtures of test/fixtures, typed. Its README tells what each field is. */
 
 import { readFileSync } from "node:fs";
+import type { AdamWOptions } from "dpo-kernels";
 import type { PreferenceOptions } from "./preference.js";
 import type { LogitOptions } from "./token-log-probs.js";
 
@@ -114,6 +115,14 @@ export interface SequenceCase {
   };
 }
 
+export interface AdamWCase {
+  readonly options: AdamWOptions;
+  readonly start: Readonly<Record<string, readonly number[]>>;
+  /** By parameter, one list a step. */
+  readonly grads: Readonly<Record<string, readonly (readonly number[])[]>>;
+  readonly expected: Readonly<Record<string, readonly (readonly number[])[]>>;
+}
+
 export interface Fixtures {
   readonly preference: Fixture<PreferenceCase> & Batches<PreferenceBatch>;
   readonly token_log_probs: Fixture<TokenLogProbsCase>;
@@ -122,6 +131,7 @@ export interface Fixtures {
   };
   readonly pair_kernel: Fixture<PairKernelCase>;
   readonly sequence: Fixture<SequenceCase> & Batches<SequenceBatch>;
+  readonly adamw: Fixture<AdamWCase>;
 }
 
 export function loadFixture<Name extends keyof Fixtures>(name: Name): Fixtures[Name] {
