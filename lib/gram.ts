@@ -1,1 +1,3 @@
-export function* gramSteps(..._: unknown[]): Generator<never, never, void> { throw new Error('not here yet'); }
+export function* gramSteps(..._: unknown[]): Generator<never, never, void> {
+  throw new Error("not here yet");
+}

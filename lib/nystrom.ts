@@ -1,1 +1,3 @@
-export function* nystromSteps(..._: unknown[]): Generator<never, never, void> { throw new Error('not here yet'); }
+export function* nystromSteps(..._: unknown[]): Generator<never, never, void> {
+  throw new Error("not here yet");
+}

@@ -17,6 +17,12 @@ Operation read_pair_kernel_vjp(Arguments& in);
 Operation read_divergence(Arguments& in);
 Operation read_density_ratios(Arguments& in);
 Operation read_linear_divergence(Arguments& in);
+Operation read_cholesky(Arguments& in);
+Operation read_cholesky_vjp(Arguments& in);
+Operation read_solve_triangular(Arguments& in);
+Operation read_solve_triangular_vjp(Arguments& in);
+Operation read_eigh(Arguments& in);
+Operation read_eigh_vjp(Arguments& in);
 
 struct Binding {
   const char* name;
@@ -38,6 +44,12 @@ inline constexpr Binding kBindings[] = {
     {"divergence", read_divergence},
     {"densityRatios", read_density_ratios},
     {"linearDivergence", read_linear_divergence},
+    {"cholesky", read_cholesky},
+    {"choleskyVjp", read_cholesky_vjp},
+    {"solveTriangular", read_solve_triangular},
+    {"solveTriangularVjp", read_solve_triangular_vjp},
+    {"eigh", read_eigh},
+    {"eighVjp", read_eigh_vjp},
 };
 
 }  // namespace dpo

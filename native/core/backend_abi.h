@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "native/core/divergence.h"
+#include "native/core/linear_algebra.h"
 #include "native/core/linear_divergence.h"
 #include "native/core/linear_preference.h"
 #include "native/core/linear_token_log_probs.h"
@@ -20,7 +21,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct of the ABI changes; a backend of another number is not used. */
-#define DPO_ABI_VERSION 2
+#define DPO_ABI_VERSION 3
 
 #if defined(_WIN32)
 #define DPO_EXPORT __declspec(dllexport)
@@ -71,6 +72,12 @@ typedef struct dpo_backend {
   dpo_status (*divergence)(dpo_job*, const dpo_divergence_args*);
   dpo_status (*density_ratios)(dpo_job*, const dpo_density_ratios_args*);
   dpo_status (*linear_divergence)(dpo_job*, const dpo_linear_divergence_args*);
+  dpo_status (*cholesky)(dpo_job*, const dpo_cholesky_args*);
+  dpo_status (*cholesky_vjp)(dpo_job*, const dpo_cholesky_vjp_args*);
+  dpo_status (*solve_triangular)(dpo_job*, const dpo_solve_triangular_args*);
+  dpo_status (*solve_triangular_vjp)(dpo_job*, const dpo_solve_triangular_vjp_args*);
+  dpo_status (*eigh)(dpo_job*, const dpo_eigh_args*);
+  dpo_status (*eigh_vjp)(dpo_job*, const dpo_eigh_vjp_args*);
 } dpo_backend;
 
 typedef const dpo_backend* (*dpo_backend_open_fn)(const dpo_host* host);

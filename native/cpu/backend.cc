@@ -47,6 +47,12 @@ constexpr dpo_backend kBackend{
     .divergence = divergence,
     .density_ratios = density_ratios,
     .linear_divergence = linear_divergence,
+    .cholesky = cholesky,
+    .cholesky_vjp = cholesky_vjp,
+    .solve_triangular = solve_triangular,
+    .solve_triangular_vjp = solve_triangular_vjp,
+    .eigh = eigh,
+    .eigh_vjp = eigh_vjp,
 };
 
 }  // namespace

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <new>
 
 #include "native/cpu/divergence_row.h"
 #include "native/cpu/operation.h"
@@ -66,16 +65,6 @@ class RowOutcomes {
   std::int64_t rows_ = 0;
   RowOutcome* outcomes_ = nullptr;
 };
-
-/// Runs the body of an operation that allocates objects of its own; none of their exceptions leaves the backend.
-template <class Body>
-dpo_status guarded(dpo_job* job, const Body& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    return out_of_memory(job);
-  }
-}
 
 /// Ends the call because of a row whose logits are good.
 inline dpo_status divergence_failure(dpo_job* job, std::int64_t row, RowState state) {

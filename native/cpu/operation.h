@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <new>
 #include <type_traits>
 
 #include "native/core/backend_abi.h"
@@ -41,6 +42,16 @@ T* allocate(dpo_job* job, std::int64_t count) {
 }
 
 inline dpo_status out_of_memory(dpo_job* job) { return fail(job, DPO_ERR_MEMORY, -1, "out of memory"); }
+
+/// Runs the body of an operation that allocates objects of its own; none of their exceptions leaves the backend.
+template <class Body>
+dpo_status guarded(dpo_job* job, const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    return out_of_memory(job);
+  }
+}
 
 template <class T>
 T* data(const dpo_tensor& tensor) {

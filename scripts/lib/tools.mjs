@@ -24,6 +24,9 @@ standard_library
 #if __has_include(<gtest/gtest.h>)
 gtest
 #endif
+#if __has_include(<eigen3/Eigen/Dense>) || __has_include(<Eigen/Dense>)
+eigen
+#endif
 `;
 
 function newestFirst(name, newest, oldest) {
@@ -39,7 +42,7 @@ function probeCompiler(name) {
   if (!family) return undefined;
   const version = `${family[2]}.${family[3]}`;
   if (!atLeast(version, MINIMUM[family[1]]) || !printed.includes("standard_library")) return undefined;
-  return { path, version: `${family[1]} ${version}`, gtest: printed.includes("gtest") };
+  return { path, version: `${family[1]} ${version}`, gtest: printed.includes("gtest"), eigen: printed.includes("eigen") };
 }
 
 function findCompiler() {
@@ -74,6 +77,7 @@ export function missingTools({ compiler, cmake, generator }, { tests }) {
     { met: compiler, what: COMPILER, apt: ["g++"], dnf: ["gcc-c++", "libstdc++-static"] },
     { met: cmake, what: `CMake ${MINIMUM.cmake} or newer`, apt: ["cmake"], dnf: ["cmake"] },
     { met: generator, what: "ninja or make", apt: ["ninja-build"], dnf: ["ninja-build"] },
+    { met: compiler?.eigen, what: "Eigen 3.4", apt: ["libeigen3-dev"], dnf: ["eigen3-devel"] },
     { met: !tests || compiler?.gtest, what: "GoogleTest, for the C++ tests", apt: ["libgtest-dev"], dnf: ["gtest-devel"] },
   ];
   return needs.filter((need) => !need.met);
