@@ -17,6 +17,11 @@ Operation read_pair_kernel_vjp(Arguments& in);
 Operation read_divergence(Arguments& in);
 Operation read_density_ratios(Arguments& in);
 Operation read_linear_divergence(Arguments& in);
+Operation read_gram(Arguments& in);
+Operation read_gram_vjp(Arguments& in);
+Operation read_gram_reduce(Arguments& in);
+Operation read_gram_reduce_vjp(Arguments& in);
+Operation read_mmd(Arguments& in);
 
 struct Binding {
   const char* name;
@@ -38,6 +43,11 @@ inline constexpr Binding kBindings[] = {
     {"divergence", read_divergence},
     {"densityRatios", read_density_ratios},
     {"linearDivergence", read_linear_divergence},
+    {"gram", read_gram},
+    {"gramVjp", read_gram_vjp},
+    {"gramReduce", read_gram_reduce},
+    {"gramReduceVjp", read_gram_reduce_vjp},
+    {"mmd", read_mmd},
 };
 
 }  // namespace dpo

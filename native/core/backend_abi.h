@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "native/core/divergence.h"
+#include "native/core/gram.h"
 #include "native/core/linear_divergence.h"
 #include "native/core/linear_preference.h"
 #include "native/core/linear_token_log_probs.h"
@@ -71,6 +72,11 @@ typedef struct dpo_backend {
   dpo_status (*divergence)(dpo_job*, const dpo_divergence_args*);
   dpo_status (*density_ratios)(dpo_job*, const dpo_density_ratios_args*);
   dpo_status (*linear_divergence)(dpo_job*, const dpo_linear_divergence_args*);
+  dpo_status (*gram)(dpo_job*, const dpo_gram_args*);
+  dpo_status (*gram_vjp)(dpo_job*, const dpo_gram_vjp_args*);
+  dpo_status (*gram_reduce)(dpo_job*, const dpo_gram_reduce_args*);
+  dpo_status (*gram_reduce_vjp)(dpo_job*, const dpo_gram_reduce_vjp_args*);
+  dpo_status (*mmd)(dpo_job*, const dpo_mmd_args*);
 } dpo_backend;
 
 typedef const dpo_backend* (*dpo_backend_open_fn)(const dpo_host* host);

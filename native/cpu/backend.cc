@@ -47,6 +47,11 @@ constexpr dpo_backend kBackend{
     .divergence = divergence,
     .density_ratios = density_ratios,
     .linear_divergence = linear_divergence,
+    .gram = gram,
+    .gram_vjp = gram_vjp,
+    .gram_reduce = gram_reduce,
+    .gram_reduce_vjp = gram_reduce_vjp,
+    .mmd = mmd,
 };
 
 }  // namespace

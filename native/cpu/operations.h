@@ -18,5 +18,10 @@ dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args);
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args);
 dpo_status density_ratios(dpo_job* job, const dpo_density_ratios_args* args);
 dpo_status linear_divergence(dpo_job* job, const dpo_linear_divergence_args* args);
+dpo_status gram(dpo_job* job, const dpo_gram_args* args);
+dpo_status gram_vjp(dpo_job* job, const dpo_gram_vjp_args* args);
+dpo_status gram_reduce(dpo_job* job, const dpo_gram_reduce_args* args);
+dpo_status gram_reduce_vjp(dpo_job* job, const dpo_gram_reduce_vjp_args* args);
+dpo_status mmd(dpo_job* job, const dpo_mmd_args* args);
 
 }  // namespace dpo::cpu
