@@ -25,6 +25,27 @@ export {
 export * from "./errors.js";
 export { type FitKernelArgs, fitKernel, fitKernelSync } from "./kernels/fit-kernel.js";
 export {
+  type GramAccuracy,
+  type GramGradients,
+  type GramOut,
+  type GramReduceArgs,
+  type GramReduceGradients,
+  type GramReduceOut,
+  type GramReduceVjpArgs,
+  type GramReduceVjpOut,
+  type GramRows,
+  type GramVjpArgs,
+  type GramVjpOut,
+  gram,
+  gramReduce,
+  gramReduceSync,
+  gramReduceVjp,
+  gramReduceVjpSync,
+  gramSync,
+  gramVjp,
+  gramVjpSync,
+} from "./gram.js";
+export {
   type Bandwidth,
   type DiagonalOptions,
   type FloorOptions,
@@ -96,6 +117,7 @@ export {
   linearTokenLogProbsVjp,
   linearTokenLogProbsVjpSync,
 } from "./linear-token-log-probs.js";
+export { type MmdArgs, type MmdEstimator, type MmdResult, mmd, mmdSync } from "./mmd.js";
 export type { AsyncOptions } from "./native/operation.js";
 export type { HeadGradients, LinearHead, LogitOptions, SequenceOptions, TokenLogProbs, TokenLogProbsOut } from "./native/shared-arguments.js";
 export type { DivergenceTermOptions } from "./objective/divergence-term.js";

@@ -23,6 +23,11 @@ Operation read_solve_triangular(Arguments& in);
 Operation read_solve_triangular_vjp(Arguments& in);
 Operation read_eigh(Arguments& in);
 Operation read_eigh_vjp(Arguments& in);
+Operation read_gram(Arguments& in);
+Operation read_gram_vjp(Arguments& in);
+Operation read_gram_reduce(Arguments& in);
+Operation read_gram_reduce_vjp(Arguments& in);
+Operation read_mmd(Arguments& in);
 
 struct Binding {
   const char* name;
@@ -50,6 +55,11 @@ inline constexpr Binding kBindings[] = {
     {"solveTriangularVjp", read_solve_triangular_vjp},
     {"eigh", read_eigh},
     {"eighVjp", read_eigh_vjp},
+    {"gram", read_gram},
+    {"gramVjp", read_gram_vjp},
+    {"gramReduce", read_gram_reduce},
+    {"gramReduceVjp", read_gram_reduce_vjp},
+    {"mmd", read_mmd},
 };
 
 }  // namespace dpo

@@ -7,6 +7,7 @@
 
 #include "native/core/divergence.h"
 #include "native/core/linear_algebra.h"
+#include "native/core/gram.h"
 #include "native/core/linear_divergence.h"
 #include "native/core/linear_preference.h"
 #include "native/core/linear_token_log_probs.h"
@@ -78,6 +79,11 @@ typedef struct dpo_backend {
   dpo_status (*solve_triangular_vjp)(dpo_job*, const dpo_solve_triangular_vjp_args*);
   dpo_status (*eigh)(dpo_job*, const dpo_eigh_args*);
   dpo_status (*eigh_vjp)(dpo_job*, const dpo_eigh_vjp_args*);
+  dpo_status (*gram)(dpo_job*, const dpo_gram_args*);
+  dpo_status (*gram_vjp)(dpo_job*, const dpo_gram_vjp_args*);
+  dpo_status (*gram_reduce)(dpo_job*, const dpo_gram_reduce_args*);
+  dpo_status (*gram_reduce_vjp)(dpo_job*, const dpo_gram_reduce_vjp_args*);
+  dpo_status (*mmd)(dpo_job*, const dpo_mmd_args*);
 } dpo_backend;
 
 typedef const dpo_backend* (*dpo_backend_open_fn)(const dpo_host* host);

@@ -278,6 +278,33 @@ template <class V>
 #endif
 }
 
+/// √x in each lane.
+template <class V>
+[[gnu::always_inline]] inline V sqrt(V x) {
+#if defined(DPO_SIMD_AVX512)
+  if constexpr (std::same_as<V, Vec<float>>) {
+    return _mm512_maskz_sqrt_ps(0xffff, x);
+  } else {
+    return _mm512_maskz_sqrt_pd(0xff, x);
+  }
+#elif defined(__AVX2__)
+  if constexpr (std::same_as<V, Vec<float>>) {
+    return _mm256_sqrt_ps(x);
+  } else {
+    return _mm256_sqrt_pd(x);
+  }
+#elif defined(__x86_64__)
+  if constexpr (std::same_as<V, Vec<float>>) {
+    return _mm_sqrt_ps(x);
+  } else {
+    return _mm_sqrt_pd(x);
+  }
+#else
+  for (int i = 0; i < static_cast<int>(sizeof(V) / sizeof(x[0])); ++i) x[i] = __builtin_sqrt(x[i]);
+  return x;
+#endif
+}
+
 namespace detail {
 
 template <int First, class V, std::size_t... I>
