@@ -23,7 +23,6 @@ export {
   type TransportOptions,
 } from "./divergences/index.js";
 export * from "./errors.js";
-export { type FitKernelArgs, fitKernel, fitKernelSync } from "./kernels/fit-kernel.js";
 export {
   type GramAccuracy,
   type GramGradients,
@@ -45,6 +44,7 @@ export {
   gramVjp,
   gramVjpSync,
 } from "./gram.js";
+export { type FitKernelArgs, fitKernel, fitKernelSync } from "./kernels/fit-kernel.js";
 export {
   type Bandwidth,
   type DiagonalOptions,
@@ -53,6 +53,7 @@ export {
   type FormulaName,
   type HmkOptions,
   type Kernel,
+  type KernelFeatures,
   type KernelFit,
   type KernelName,
   type KernelOptions,
@@ -120,6 +121,15 @@ export {
 export { type MmdArgs, type MmdEstimator, type MmdResult, mmd, mmdSync } from "./mmd.js";
 export type { AsyncOptions } from "./native/operation.js";
 export type { HeadGradients, LinearHead, LogitOptions, SequenceOptions, TokenLogProbs, TokenLogProbsOut } from "./native/shared-arguments.js";
+export {
+  type FeaturesOut,
+  type FeaturesVjpArgs,
+  type FeaturesVjpOut,
+  type NystromArgs,
+  type NystromFeatures,
+  nystrom,
+  nystromSync,
+} from "./nystrom.js";
 export type { DivergenceTermOptions } from "./objective/divergence-term.js";
 export type * from "./objective/inputs.js";
 export { DpoKernels, type Evaluation, type ObjectiveOptions, type ObjectiveState, type Step, type StepOut } from "./objective/objective.js";

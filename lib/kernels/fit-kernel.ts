@@ -1,11 +1,11 @@
-import { NonFiniteError, OutOfRangeError, ShapeError } from "../errors.js";
 import { gramSteps } from "../gram.js";
 import { compound, type Steps } from "../native/operation.js";
 import { nystromSteps } from "../nystrom.js";
 import { checkEmbeddings, type Embeddings } from "../objective/inputs.js";
-import { float64Values, Tensor } from "../tensor.js";
+import { Tensor } from "../tensor.js";
 import { kernels } from "./index.js";
 import { FormulaKernel, type FormulaParts, type Kernel, MixtureKernel } from "./kernel.js";
+import { float64Rows, spacedRows, stacked, unitRows } from "./rows.js";
 
 export interface FitKernelArgs {
   kernel: Kernel;
@@ -22,7 +22,7 @@ type Rows = Tensor<"f64">;
 export function* fitKernelSteps({ kernel, embeddings }: FitKernelArgs, _: { out?: never }): Steps<Kernel> {
   if (kernel.fitted) return kernel;
   const rows = sampledRows(embeddings);
-  return yield* fitted(kernel, kernel.normalize ? unitRows(rows) : rows);
+  return yield* fitted(kernel, kernel.normalize ? unitRows("embeddings", rows) : rows);
 }
 
 function* fitted(kernel: Kernel, rows: Rows): Steps<Kernel> {
@@ -111,34 +111,9 @@ function* medianSquaredDistance(rows: Rows): Steps<number> {
 /** Evenly spaced rows of a matrix, or of a batch's three. */
 function sampledRows(embeddings: Tensor | Embeddings): Rows {
   if (!(embeddings instanceof Tensor)) checkEmbeddings(embeddings);
-  const sides = embeddings instanceof Tensor ? [embeddings] : [embeddings.prompt, embeddings.chosen, embeddings.rejected];
-  const [count = 0, width] = sides[0]?.shape ?? [];
-  if (width === undefined || sides[0]?.shape.length !== 2) throw new ShapeError("embeddings: expected a matrix [N, D]");
-  const perSide = Math.min(count, Math.ceil(MOST_ROWS / sides.length));
-  const values = new Float64Array(sides.length * perSide * width);
-  sides.forEach((side, which) => {
-    for (let i = 0; i < perSide; i++) {
-      const row = Math.floor((i * count) / perSide);
-      values.set(float64Values(side.rows(row, row + 1)), (which * perSide + i) * width);
-    }
-  });
-  const index = values.findIndex((value) => !Number.isFinite(value));
-  if (index >= 0) throw new NonFiniteError(`embeddings: an element of row ${Math.floor(index / width)} of those looked at is not finite`, { index });
-  return new Tensor(values, [sides.length * perSide, width], "f64");
-}
-
-function unitRows(rows: Rows): Rows {
-  const [count = 1, width = 1] = rows.shape;
-  const values = Float64Array.from(rows.data);
-  for (let i = 0; i < count; i++) {
-    const row = values.subarray(i * width, (i + 1) * width);
-    const norm = Math.hypot(...row);
-    if (norm === 0) throw new OutOfRangeError("embeddings: a row is zero and cannot be normalised");
-    row.forEach((value, j) => {
-      row[j] = value / norm;
-    });
-  }
-  return new Tensor(values, rows.shape, "f64");
+  const sides = embeddings instanceof Tensor ? { embeddings } : embeddings;
+  const most = Math.ceil(MOST_ROWS / Object.keys(sides).length);
+  return stacked(Object.entries(sides).map(([name, side]: [string, Tensor]) => float64Rows(name, side, spacedRows(side.shape[0] ?? 0, most))));
 }
 
 const both = compound(fitKernelSteps);

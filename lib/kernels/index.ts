@@ -188,6 +188,12 @@ function mahalanobis({ factor, normalize = true }: MahalanobisOptions = {}): For
   return new FormulaKernel({ name: "mahalanobis", normalize, parameters: { factor } });
 }
 
+function checkBase(base: Kernel): FormulaKernel {
+  checkKernel(base);
+  if (base.name !== "mixture" && !["laplacian", "mahalanobis", "spectral", "random_fourier"].includes(base.name)) return base;
+  throw new OutOfRangeError(`spectral: the base ${base.name} is not supported; expected a kernel of the squared distance, or polynomial`);
+}
+
 /**
  * log k(u, v) = ln Σ_k λ_k·φ_k(u)·φ_k(v), the leading eigenfunctions of a base kernel by Nyström extension from landmarks, which are taken from the
  * first batch, or by fitKernel. Trainable: lambdas.
@@ -208,19 +214,42 @@ function spectral({
   }
   if (!LANDMARK_METHODS.includes(method)) throw new OutOfRangeError(`spectral: unknown method ${describe(method)}`);
   if (!Number.isSafeInteger(seed)) throw new OutOfRangeError(`spectral: seed: expected a whole number, got ${describe(seed)}`);
-  checkKernel(base);
-  if (base.name === "mixture" || ["laplacian", "mahalanobis", "spectral", "random_fourier"].includes(base.name)) {
-    throw new OutOfRangeError(`spectral: the base ${base.name} is not supported; expected a kernel of the squared distance, or polynomial`);
-  }
-  if (base.normalize !== normalize) throw new OutOfRangeError("spectral: the base must agree about normalize");
+  if (checkBase(base).normalize !== normalize) throw new OutOfRangeError("spectral: the base must agree about normalize");
   return new FormulaKernel({
     name: "spectral",
     normalize,
     unitDiagonal,
     floor,
-    base,
+    base: checkBase(base),
     parameters: {},
     fit: { landmarks, rank, method, seed },
+  });
+}
+
+/** What `features` makes a kernel of: random Fourier features, or Nyström features. */
+export type KernelFeatures =
+  | { readonly frequencies: Tensor<"f64">; readonly normalize: boolean }
+  | { readonly kernel: Kernel; readonly landmarks: Tensor<"f64">; readonly projection: Tensor<"f64"> };
+
+/**
+ * log k(u, v) = ln φ(u)·φ(v) of approximate features, as a cheap member of a mixture. Trainable: of Nyström features the weights lambdas, all 1 at first, of
+ * Σ_k λ_k·φ_k(u)·φ_k(v).
+ */
+function features(map: KernelFeatures, { unitDiagonal, floor }: Pick<DiagonalOptions & FloorOptions, "unitDiagonal" | "floor"> = {}): FormulaKernel {
+  if ("frequencies" in map) {
+    return new FormulaKernel({ name: "random_fourier", normalize: map.normalize, unitDiagonal, floor, parameters: {}, projection: map.frequencies });
+  }
+  const { kernel: base, landmarks, projection } = map;
+  const rank = projection.shape[0] ?? 0;
+  return new FormulaKernel({
+    name: "spectral",
+    normalize: base.normalize,
+    unitDiagonal,
+    floor,
+    parameters: { lambdas: vector(new Array<number>(rank).fill(1)) },
+    projection,
+    landmarks,
+    base: checkBase(base),
   });
 }
 
@@ -251,4 +280,4 @@ function hmk({ normalize = true, local, global }: HmkOptions = {}): MixtureKerne
 }
 
 /** Makers of kernels. */
-export const kernels = { rbf, laplacian, matern, rationalQuadratic, rbfMixture, wavelet, polynomial, mahalanobis, spectral, mixture, hmk };
+export const kernels = { rbf, laplacian, matern, rationalQuadratic, rbfMixture, wavelet, polynomial, mahalanobis, spectral, features, mixture, hmk };

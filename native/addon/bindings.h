@@ -23,6 +23,7 @@ Operation read_solve_triangular(Arguments& in);
 Operation read_solve_triangular_vjp(Arguments& in);
 Operation read_eigh(Arguments& in);
 Operation read_eigh_vjp(Arguments& in);
+Operation read_landmarks(Arguments& in);
 Operation read_gram(Arguments& in);
 Operation read_gram_vjp(Arguments& in);
 Operation read_gram_reduce(Arguments& in);
@@ -55,6 +56,7 @@ inline constexpr Binding kBindings[] = {
     {"solveTriangularVjp", read_solve_triangular_vjp},
     {"eigh", read_eigh},
     {"eighVjp", read_eigh_vjp},
+    {"landmarks", read_landmarks},
     {"gram", read_gram},
     {"gramVjp", read_gram_vjp},
     {"gramReduce", read_gram_reduce},

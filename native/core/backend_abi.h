@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "native/core/divergence.h"
+#include "native/core/landmarks.h"
 #include "native/core/linear_algebra.h"
 #include "native/core/gram.h"
 #include "native/core/linear_divergence.h"
@@ -79,6 +80,7 @@ typedef struct dpo_backend {
   dpo_status (*solve_triangular_vjp)(dpo_job*, const dpo_solve_triangular_vjp_args*);
   dpo_status (*eigh)(dpo_job*, const dpo_eigh_args*);
   dpo_status (*eigh_vjp)(dpo_job*, const dpo_eigh_vjp_args*);
+  dpo_status (*landmarks)(dpo_job*, const dpo_landmarks_args*);
   dpo_status (*gram)(dpo_job*, const dpo_gram_args*);
   dpo_status (*gram_vjp)(dpo_job*, const dpo_gram_vjp_args*);
   dpo_status (*gram_reduce)(dpo_job*, const dpo_gram_reduce_args*);

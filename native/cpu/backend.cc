@@ -53,6 +53,7 @@ constexpr dpo_backend kBackend{
     .solve_triangular_vjp = solve_triangular_vjp,
     .eigh = eigh,
     .eigh_vjp = eigh_vjp,
+    .landmarks = landmarks,
     .gram = gram,
     .gram_vjp = gram_vjp,
     .gram_reduce = gram_reduce,
