@@ -327,8 +327,8 @@ describeBackends(() => {
     /** Steps on one batch, in which only the kernel learns. */
     function train(options: ObjectiveOptions, steps: number): { objective: DpoKernels; last: Step; first: Step } {
       const inputs = batch();
-      const objective = new DpoKernels({ beta: 1e-3, gamma: 20, kernel: kernels.hmk(), ...options });
-      const adamw = new AdamW({ learningRate: 0.1 });
+      const objective = new DpoKernels({ beta: 1e-3, gamma: 1, kernel: kernels.hmk(), ...options });
+      const adamw = new AdamW({ learningRate: 0.3 });
       const first = objective.lossAndGradSync(inputs);
       let last = first;
       for (let step = 0; step < steps; step++) {
@@ -344,8 +344,8 @@ describeBackends(() => {
     });
 
     it("collapses without the entropy guard, which is noticed, and with it does not", () => {
-      const free = train({ entropyWeight: 0 }, 400).last.metrics;
-      const guarded = train({ entropyWeight: 5 }, 400).last.metrics;
+      const free = train({ entropyWeight: 0 }, 1000).last.metrics;
+      const guarded = train({ entropyWeight: 1 }, 1000).last.metrics;
       expect(free["hmk/collapsed"]).toBeGreaterThan(0);
       expect(guarded["hmk/collapsed"]).toBe(0);
       for (const group of ["hmk/effective", "hmk/effective/local", "hmk/effective/global"]) {

@@ -1,6 +1,6 @@
 import { DTypeError, OutOfRangeError } from "../errors.js";
 import { describe } from "../native/frame.js";
-import type { Tensor } from "../tensor.js";
+import { checkOut, type Tensor } from "../tensor.js";
 import type { KernelFit } from "./kernel-fit.js";
 
 /** In the order of LogKernel in native/math/log_kernels.h. */
@@ -72,6 +72,11 @@ export class FormulaKernel {
   get fitted(): boolean {
     return this.fit === undefined && (this.base?.fitted ?? true);
   }
+
+  /** D of the embeddings that it is for; undefined where any will do. */
+  get width(): number | undefined {
+    return this.landmarks?.shape[1] ?? this.projection?.shape[1] ?? this.parameters.factor?.shape[0];
+  }
 }
 
 /** A group of kernels: k = Σ w_m·k_m with w = softmax(logits), members by name. Groups may hold groups. */
@@ -93,6 +98,7 @@ export class MixtureKernel {
       checkKernel(kernel);
       if (kernel.normalize !== first[1].normalize) throw new OutOfRangeError("mixture: its kernels must agree about normalize");
     }
+    checkOut("mixture: logits", logits, "f64", [entries.length]);
     this.normalize = first[1].normalize;
     this.members = Object.freeze({ ...members });
     this.logits = logits;

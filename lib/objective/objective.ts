@@ -3,9 +3,11 @@ import { DataError, DTypeError, OutOfRangeError } from "../errors.js";
 import { fitKernelSteps } from "../kernels/fit-kernel.js";
 import { checkKernel, type Kernel, type KernelParameters } from "../kernels/kernel.js";
 import { type KernelState, kernelFromState, kernelState } from "../kernels/state.js";
+import { treeOf } from "../kernels/write-kernel.js";
 import { linearTokenLogProbsSync } from "../linear-token-log-probs.js";
 import { describe } from "../native/frame.js";
 import { type AsyncOptions, compound, type Steps } from "../native/operation.js";
+import { pairKernelSync } from "../pair-kernel.js";
 import { lossesOf, type Metrics, type PreferenceOptions, type PreferenceResult, preferenceLossSteps, preferenceLossSync } from "../preference.js";
 import { sequenceLogProbsSync } from "../sequence-log-probs.js";
 import { Tensor } from "../tensor.js";
@@ -196,6 +198,7 @@ export class DpoKernels {
     const [targets, offsets] = [Int32Array.of(0, 0), Int32Array.of(0, 1, 2)];
     sequenceLogProbsSync({ ...defined({ ldAlpha }), logProbs: Float64Array.of(-1, -1), targets, offsets });
     const ones = Float64Array.of(-1, -1);
+    if (this.#kernel) checkMembers(this.#kernel);
     const kernel = this.#kernel ? { logKernel: ones } : {};
     preferenceLossSync({ ...this.#preferenceOptions(), policy: ones, reference: ones, tokenCounts: Float64Array.of(1, 1), ...kernel });
   }
@@ -299,6 +302,16 @@ export class DpoKernels {
     this.#steps += 1;
     if (this.#kernel && kernel) this.#watch.observe(this.#kernel, kernel.effectiveNumbers);
     if (result.bco.count >= 0) this.#bco = result.bco;
+  }
+}
+
+/** Runs every kernel that can be evaluated on one made-up pair. */
+function checkMembers(kernel: Kernel): void {
+  for (const { kernel: member } of treeOf(kernel).members) {
+    if (!member.fitted) continue;
+    const width = member.width ?? 1;
+    const ones = new Tensor(new Float64Array(width).fill(1), [1, width], "f64");
+    pairKernelSync({ u: ones, v: ones, kernel: member });
   }
 }
 
