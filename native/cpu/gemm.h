@@ -365,6 +365,7 @@ template <class T, class Lhs, class Rhs>
 inline void gemm_blocks(const Lhs& lhs, const Rhs& rhs, std::int64_t m, std::int64_t n, std::int64_t depth, T* c,
                         std::int64_t stride, Update update) {
   using Tile = GemmTile<T>;
+  const FlushSubnormals flush;
   if (depth == 0 && update == Update::overwrite) {
     for (std::int64_t i = 0; i < m; ++i) {
       std::fill_n(c + i * stride, n, T{});
