@@ -12,7 +12,7 @@
 namespace dpo::cpu {
 namespace {
 
-constexpr std::int64_t kElementsPerChunk = 16384;
+constexpr std::int64_t kRowElements = 16384;  // of u in a chunk
 constexpr std::int64_t kBlockRows = 16;
 constexpr std::int64_t kPartialBytes = std::int64_t{64} << 20;  // for the parameter gradients of chunks
 constexpr std::int64_t kFewestPartials = 4;
@@ -23,7 +23,7 @@ struct RowBlocks {
   std::int64_t rows, rows_per_chunk, rows_per_block;
 
   RowBlocks(std::int64_t row_count, std::int64_t depth, std::int64_t partial_size) : rows(row_count) {
-    const std::int64_t by_size = std::max(kBlockRows, kElementsPerChunk / depth / kBlockRows * kBlockRows);
+    const std::int64_t by_size = std::max(kBlockRows, kRowElements / depth / kBlockRows * kBlockRows);
     const std::int64_t most = std::max(kFewestPartials, kPartialBytes / 8 / std::max<std::int64_t>(1, partial_size));
     const std::int64_t by_partials = (row_count + most - 1) / most;
     rows_per_chunk = std::max(by_size, (by_partials + kBlockRows - 1) / kBlockRows * kBlockRows);
@@ -144,7 +144,7 @@ dpo_status forward(dpo_job* job, const dpo_pair_kernel_args& args) {
   return DPO_OK;
 }
 
-template <Storage S>
+template <Write write, Storage S>
 dpo_status pull_back(dpo_job* job, const dpo_pair_kernel_vjp_args& args) {
   const dpo_pair_kernel_args& given = args.forward;
   PairKernelCall<S> call(job, given);
@@ -166,7 +166,8 @@ dpo_status pull_back(dpo_job* job, const dpo_pair_kernel_vjp_args& args) {
             block.set_upstream(block.pair(side, r), get(args.upstream, side * rows + begin + r));
         }
         block.pull_back(partials + chunk * size);
-        for (std::int64_t r = 0; r < count; ++r) block.write_gradients<S>(args, begin, r);
+        for (std::int64_t r = 0; r < count; ++r) block.write_gradients<write, S>(args, begin, r, partials + chunk * size);
+        if constexpr (write == Write::streamed) stream_fence();
       });
   if (status != DPO_OK) return status;
   for (std::int64_t chunk = 1; chunk < blocks.chunks(); ++chunk) {
@@ -183,7 +184,11 @@ dpo_status pair_kernel(dpo_job* job, const dpo_pair_kernel_args* args) {
 }
 
 dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args) {
-  return dispatch_storage(args->forward.u.dtype, [&]<class S>() { return pull_back<S>(job, *args); });
+  return dispatch_storage(args->forward.u.dtype, [&]<class S>() {
+    const dpo_tensor& u = args->forward.u;
+    const std::int64_t bytes = u.shape[0] * u.shape[1] * static_cast<std::int64_t>(sizeof(S));
+    return bytes > kStreamBytes ? pull_back<Write::streamed, S>(job, *args) : pull_back<Write::cached, S>(job, *args);
+  });
 }
 
 }  // namespace dpo::cpu
