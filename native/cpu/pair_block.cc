@@ -40,7 +40,7 @@ void PairBlock::carve(Carver& from) {
   records(seen_, pairs * kernels_.count());
   records(points_, pairs * kernels_.count());
   differences_ = maps_differences ? from.take(pairs * stride) : nullptr;
-  workspace_ = maps_differences || maps_rows ? from.take(LinearMap::workspace()) : nullptr;
+  workspace_ = from.take(workspace_size());
   for (std::int32_t m = 0; m < kernels_.count(); ++m) {
     const KernelMember& member = kernels_[m];
     const std::int64_t width = member.linear.width();
@@ -64,6 +64,16 @@ void PairBlock::carve(Carver& from) {
   for (std::int32_t m = 0; m < kernels_.count(); ++m) {
     if (kernels_[m].map == KernelMap::diagonal) weighted_grads_[index(m)] = from.take(pairs);
   }
+}
+
+std::int64_t PairBlock::workspace_size() const {
+  std::int64_t size = 0;
+  for (std::int32_t m = 0; m < kernels_.count(); ++m) {
+    const KernelMember& member = kernels_[m];
+    size = std::max(size, member.linear.workspace());
+    if (shape_.gradients && member.map == KernelMap::factor) size = std::max(size, LinearMap::matrix_workspace());
+  }
+  return size;
 }
 
 SeenRows PairBlock::seen_rows(std::int64_t operand) const {
@@ -127,7 +137,7 @@ void PairBlock::map_differences(std::int32_t m) {
   const KernelMember& member = kernels_[m];
   const std::int64_t width = member.linear.width();
   for (std::int64_t side = 0; side < shape_.sides; ++side) {
-    member.linear.apply(difference(side, 0), shape_.stride(), rows_count_, mapped_[index(m)] + pair(side, 0) * width, workspace_);
+    member.linear.apply(difference(side, 0), rows_count_, mapped_[index(m)] + pair(side, 0) * width, workspace_);
   }
   for_each_pair([&](std::int64_t, std::int64_t, std::int64_t p) {
     const double* mapped = mapped_[index(m)] + p * width;
@@ -257,10 +267,10 @@ void PairBlock::pull_back_differences(std::int32_t m, double* sums, bool first) 
     const double* grads = mapped_[index(m)] + pair(side, 0) * width;
     const double* x = difference(side, 0);
     double* to = difference_grads_ + pair(side, 0) * shape_.stride();
-    member.linear.pull_back(grads, rows_count_, first, to, shape_.stride(), workspace_);
+    member.linear.pull_back(grads, rows_count_, first, to, workspace_);
     if (member.map != KernelMap::factor) continue;
     double* factor = sums + kernels_.places().factors[index(m)];
-    member.linear.pull_back_matrix(x, shape_.stride(), grads, rows_count_, factor, workspace_);
+    member.linear.pull_back_matrix(x, grads, rows_count_, factor, workspace_);
   }
 }
 

@@ -90,6 +90,7 @@ class PairBlock {
 
  private:
   void carve(Carver& from);
+  std::int64_t workspace_size() const;
 
   double* row(std::int64_t operand, std::int64_t r) const { return rows_ + (operand * shape_.capacity + r) * shape_.stride(); }
   double* row_grad(std::int64_t operand, std::int64_t r) const {

@@ -58,7 +58,7 @@ void multiply(const double* x, const double* matrix, std::int64_t rows, std::int
 
 void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace) {
   const std::int64_t count = member.linear.width(), rank = member.rank();
-  member.linear.apply(of.rows, of.stride, of.count, scratch.base, workspace);
+  member.linear.apply(of.rows, of.count, scratch.base, workspace);
   for (std::int64_t r = 0; r < of.count; ++r) {
     evaluate_base(member, of, r, scratch);
     multiply(scratch.base + r * count, member.projection_transpose, count, rank, scratch.features + r * rank);
@@ -82,7 +82,7 @@ void spectral_pull_back(const KernelMember& member, const SeenRows& of, bool nor
       along[r] += 2 * (of_distance ? inner : grad * scratch.self_slopes[l]);
     }
   }
-  member.linear.pull_back(scratch.coefficients, of.count, overwrite, row_grads, of.stride, workspace);
+  member.linear.pull_back(scratch.coefficients, of.count, overwrite, row_grads, workspace);
   for (std::int64_t r = 0; !normalized && r < of.count; ++r) {
     const double* row = of.rows + r * of.stride;
     double* to = row_grads + r * of.stride;
