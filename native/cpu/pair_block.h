@@ -82,7 +82,7 @@ class PairBlock {
     double along_u = 0;
     for (std::int64_t side = 0; side < shape_.sides; ++side) {
       const Along along = pull_back_pair(side, r, sums);
-      along_u += along.u;
+      along_u = along.u;
       write_row<write, S>(args.grad_v[side], begin, 1 + side, r, grad_v_, along.v);
     }
     write_row<write, S>(args.grad_u, begin, 0, r, grad_u_, along_u);
@@ -109,7 +109,7 @@ class PairBlock {
     }
   }
 
-  /// Inner products of a pair's gradients with its rows.
+  /// Inner products of the gradients, as far as they have come, with their rows.
   struct Along {
     double u, v;
   };
