@@ -54,28 +54,43 @@ function writeInputs(frame: Frame, u: Tensor, sides: readonly Tensor[], kernel: 
   writeKernel(frame, kernel);
 }
 
-/** log k of u with each side: [sides, N]; of mixtures also what they were made of, responsibilities [sides, N, members]. */
-export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel): Steps<{ logK: Tensor; diagnostics?: MixtureDiagnostics }> {
+/** What the kernel gave for u with each side. */
+interface Values {
+  /** [sides, N]. */
+  logK: Tensor;
+  /** Present when the kernel is a mixture; responsibilities [sides, N, members]. */
+  diagnostics?: MixtureDiagnostics;
+}
+
+/** Declares log k and, of mixtures, the diagnostics as results. What it returns reads them. */
+function valueResults(frame: Frame, u: Tensor, sides: number, kernel: Kernel): () => Values {
   const [rows] = matrixShape("u", u);
-  const frame = new Frame("pairKernel");
-  writeInputs(frame, u, sides, kernel);
   const dtype = resultDType(u.dtype);
-  const logK = frame.result("out.logK", dtype, [sides.length, rows]);
+  const logK = frame.result("out.logK", dtype, [sides, rows]);
   const { groups, members } = treeOf(kernel);
   if (groups.length === 0) {
     frame.absent().absent().absent();
-    yield frame;
-    return { logK };
+    return () => ({ logK });
   }
   const shares = frame.result("out.shares", "f64", [groups.length + members.length]).data;
   const entropies = frame.result("out.entropies", "f64", [groups.length]).data;
-  const responsibilities = frame.result("out.responsibilities", dtype, [sides.length, rows, members.length]);
+  const responsibilities = frame.result("out.responsibilities", dtype, [sides, rows, members.length]);
+  return () => {
+    const byPath = (nodes: readonly { path: string }[], values: Float64Array) =>
+      Object.fromEntries(nodes.map(({ path }, node) => [path, values[node] ?? 0]));
+    const { "": _, ...weights } = byPath([...groups, ...members], shares);
+    const diagnostics = { weights, entropies: byPath(groups, entropies), responsibilities, kernels: members.map(({ path }) => path) };
+    return { logK, diagnostics };
+  };
+}
+
+/** log k of u with each side. */
+export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel): Steps<Values> {
+  const frame = new Frame("pairKernel");
+  writeInputs(frame, u, sides, kernel);
+  const values = valueResults(frame, u, sides.length, kernel);
   yield frame;
-  const byPath = (nodes: readonly { path: string }[], values: Float64Array) =>
-    Object.fromEntries(nodes.map(({ path }, node) => [path, values[node] ?? 0]));
-  const { "": _, ...weights } = byPath([...groups, ...members], shares);
-  const diagnostics = { weights, entropies: byPath(groups, entropies), responsibilities, kernels: members.map(({ path }) => path) };
-  return { logK, diagnostics };
+  return values();
 }
 
 /** Gradients to come back from. */
@@ -86,54 +101,82 @@ interface KernelUpstream {
   entropy?: number;
 }
 
+interface KernelVjpOut {
+  u?: Tensor | undefined;
+  sides?: readonly (Tensor | undefined)[];
+}
+
+interface KernelVjp {
+  u: Tensor;
+  sides: Tensor[];
+  params: Record<string, Tensor<"f64">>;
+}
+
 /** Its pull-back. */
 export function* logKernelVjpSteps(
   u: Tensor,
   sides: readonly Tensor[],
   kernel: Kernel,
   upstream: KernelUpstream,
-  out: { u?: Tensor | undefined; sides?: readonly (Tensor | undefined)[] } = {},
-): Steps<{ u: Tensor; sides: Tensor[]; params: Record<string, Tensor<"f64">> }> {
-  const shape = matrixShape("u", u);
+  out?: KernelVjpOut,
+): Steps<KernelVjp> {
+  const frame = vjpFrame(u, sides, kernel, upstream);
+  frame.absent().absent().absent().absent();
+  const grads = gradientResults(frame, u, sides, kernel, out);
+  yield frame;
+  return grads();
+}
+
+/** Both in one pass over the rows. */
+export function* logKernelAndVjpSteps(
+  u: Tensor,
+  sides: readonly Tensor[],
+  kernel: Kernel,
+  upstream: KernelUpstream,
+  out?: KernelVjpOut,
+): Steps<Values & { grads: KernelVjp }> {
+  const frame = vjpFrame(u, sides, kernel, upstream);
+  const values = valueResults(frame, u, sides.length, kernel);
+  const grads = gradientResults(frame, u, sides, kernel, out);
+  yield frame;
+  return { ...values(), grads: grads() };
+}
+
+function vjpFrame(u: Tensor, sides: readonly Tensor[], kernel: Kernel, upstream: KernelUpstream): Frame {
   const frame = new Frame("pairKernelVjp");
   writeInputs(frame, u, sides, kernel);
-  frame.input("upstream", upstream.logK).number("entropyUpstream", upstream.entropy ?? 0);
+  return frame.input("upstream", upstream.logK).number("entropyUpstream", upstream.entropy ?? 0);
+}
+
+function gradientResults(frame: Frame, u: Tensor, sides: readonly Tensor[], kernel: Kernel, out: KernelVjpOut = {}): () => KernelVjp {
+  const shape = matrixShape("u", u);
   const gradU = frame.result("out.u", u.dtype, shape, out.u);
   const gradSides = sides.map((_, side) => frame.result("out.v", u.dtype, shape, out.sides?.[side]));
   const params = kernelGradientResults(frame, kernel);
-  yield frame;
-  return { u: gradU, sides: gradSides, params: params() };
+  return () => ({ u: gradU, sides: gradSides, params: params() });
 }
 
 export function* pairKernelSteps(args: PairKernelArgs, { out = {} }: PairKernelOut): Steps<PairKernelResult> {
-  checkFitted(args.kernel);
-  const sides = [args.v];
-  const [rows] = matrixShape("u", args.u);
-  matrixShape("v", args.v);
-  checkOut("out.logK", out.logK, resultDType(args.u.dtype), [rows]);
-  const { logK: sided, diagnostics } = yield* logKernelSteps(args.u, sides, args.kernel);
-  const logK = sided.reshape([rows]);
-  // out.logK is written last: should the pull-back fail, it stays as it was.
-  const grads = args.upstream === undefined ? {} : { grads: yield* gradientSteps(args, args.upstream, rows, out) };
-  return { logK: copyToOut(out.logK, logK), ...grads, ...(diagnostics && { diagnostics: ofOneSide(diagnostics) }) };
+  const { u, v, kernel } = args;
+  checkFitted(kernel);
+  const [rows] = matrixShape("u", u);
+  matrixShape("v", v);
+  checkOut("out.logK", out.logK, resultDType(u.dtype), [rows]);
+  // out.logK is written last: should the call fail, it stays as it was.
+  if (args.upstream === undefined) return valuesOfOneSide(yield* logKernelSteps(u, [v], kernel), out.logK);
+  const upstream = asTensor("upstream", args.upstream);
+  checkShape("upstream", upstream, [rows]);
+  dataOf("upstream", upstream);
+  const result = yield* logKernelAndVjpSteps(u, [v], kernel, { logK: upstream.reshape([1, rows]) }, { u: out.u, sides: [out.v] });
+  const [gradV] = result.grads.sides;
+  return { ...valuesOfOneSide(result, out.logK), grads: { u: result.grads.u, v: gradV as Tensor, params: result.grads.params } };
 }
 
-function ofOneSide({ responsibilities, ...diagnostics }: MixtureDiagnostics): MixtureDiagnostics {
-  return { ...diagnostics, responsibilities: responsibilities.reshape(responsibilities.shape.slice(1)) };
-}
-
-function* gradientSteps(
-  { u, v, kernel }: PairKernelArgs,
-  upstream: VectorInput,
-  rows: number,
-  out: PairKernelOut["out"],
-): Steps<PairKernelGradients> {
-  const row = asTensor("upstream", upstream);
-  checkShape("upstream", row, [rows]);
-  dataOf("upstream", row);
-  const grads = yield* logKernelVjpSteps(u, [v], kernel, { logK: row.reshape([1, rows]) }, { u: out?.u, sides: [out?.v] });
-  const [gradV] = grads.sides;
-  return { u: grads.u, v: gradV as Tensor, params: grads.params };
+function valuesOfOneSide({ logK, diagnostics }: Values, out: Tensor | undefined): Pick<PairKernelResult, "logK" | "diagnostics"> {
+  const row = copyToOut(out, logK.reshape([logK.size]));
+  if (diagnostics === undefined) return { logK: row };
+  const { responsibilities, ...others } = diagnostics;
+  return { logK: row, diagnostics: { ...others, responsibilities: responsibilities.reshape(responsibilities.shape.slice(1)) } };
 }
 
 const both = compound(pairKernelSteps);

@@ -1,4 +1,4 @@
-import { DTypeError, OutOfRangeError } from "../errors.js";
+import { DTypeError, OutOfRangeError, ShapeError } from "../errors.js";
 import { describe } from "../native/frame.js";
 import { checkOut, type Tensor } from "../tensor.js";
 import type { KernelFit } from "./kernel-fit.js";
@@ -21,6 +21,21 @@ export type KernelName = FormulaName | "mixture";
 
 /** Named f64 tensors; writing to their data changes the kernel. */
 export type KernelParameters = Readonly<Record<string, Tensor<"f64">>>;
+
+/** The parameters of each formula, in the order of native/math/log_kernels.h. */
+const PARAMETER_NAMES: Record<FormulaName, readonly string[]> = {
+  rbf: ["sigma"],
+  laplacian: ["sigma"],
+  matern: ["sigma"],
+  rational_quadratic: ["sigma", "alpha"],
+  rbf_mixture: ["lambdas", "rates"],
+  wavelet: ["sigma"],
+  polynomial: ["degree", "coef0"],
+  mahalanobis: ["factor"],
+  spectral: ["lambdas"],
+  random_fourier: [],
+};
+const LISTS = ["lambdas", "rates", "factor"];
 
 export interface FormulaParts {
   readonly name: FormulaName;
@@ -58,7 +73,7 @@ export class FormulaKernel {
   constructor(parts: FormulaParts) {
     this.name = parts.name;
     this.normalize = checkBoolean("normalize", parts.normalize);
-    this.parameters = Object.freeze({ ...parts.parameters });
+    this.parameters = Object.freeze(orderedParameters(parts));
     this.unitDiagonal = parts.unitDiagonal === undefined ? undefined : checkBoolean("unitDiagonal", parts.unitDiagonal);
     this.floor = checkFloor(parts.floor ?? DEFAULT_FLOOR);
     this.nu = parts.nu ?? 0;
@@ -77,6 +92,19 @@ export class FormulaKernel {
   get width(): number | undefined {
     return this.landmarks?.shape[1] ?? this.projection?.shape[1] ?? this.parameters.factor?.shape[0];
   }
+}
+
+/** The parameters in the order of their formula, which has all of them unless they are still to be taken from data. */
+function orderedParameters({ name, parameters, fit }: FormulaParts): KernelParameters {
+  const names = PARAMETER_NAMES[name];
+  const missing = names.find((parameter) => parameters[parameter] === undefined);
+  if (missing !== undefined && !(fit && Object.keys(parameters).length === 0))
+    throw new OutOfRangeError(`${name}: the parameter ${missing} is missing`);
+  for (const [parameter, { shape }] of Object.entries(parameters)) {
+    if (!names.includes(parameter)) throw new OutOfRangeError(`${name} has no parameter ${parameter}`);
+    if (!LISTS.includes(parameter) && (shape.length !== 1 || shape[0] !== 1)) throw new ShapeError(`${name}: ${parameter}: expected shape [1]`);
+  }
+  return Object.fromEntries(names.flatMap((parameter) => (parameters[parameter] ? [[parameter, parameters[parameter]]] : [])));
 }
 
 /** A group of kernels: k = Σ w_m·k_m with w = softmax(logits), members by name. Groups may hold groups. */

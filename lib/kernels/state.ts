@@ -61,12 +61,22 @@ function formulaFromState({ parameters, nu, projection, landmarks, base, ...plai
   if (!FORMULA_NAMES.includes(plain.name)) throw new DataError(`kernel: unknown name ${String(plain.name)}`);
   return new FormulaKernel({
     ...plain,
-    parameters: mapValues(parameters, tensorFromState),
+    parameters: parametersFromState(parameters),
     nu: nu === "Infinity" ? Infinity : nu,
     projection: projection && tensorFromState(projection),
     landmarks: landmarks && tensorFromState(landmarks),
     base: base && formulaFromState(base),
   });
+}
+
+function parametersFromState(states: FormulaState["parameters"]): Record<string, Tensor<"f64">> {
+  const parameters = mapValues(states, tensorFromState);
+  for (const [name, { data }] of Object.entries(parameters)) {
+    if (name === "factor") continue;
+    const least = name === "coef0" ? 0 : Number.MIN_VALUE;
+    if (!data.every((value) => value >= least)) throw new DataError(`kernel: ${name} is out of range`);
+  }
+  return parameters;
 }
 
 function tensorState({ shape, data }: Tensor<"f64">): TensorState {

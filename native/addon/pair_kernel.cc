@@ -13,14 +13,18 @@ dpo_pair_kernel_args read_forward(Arguments& in) {
   return args;
 }
 
-}  // namespace
-
-Operation read_pair_kernel(Arguments& in) {
-  dpo_pair_kernel_args args = read_forward(in);
+void read_values(Arguments& in, dpo_pair_kernel_args& args) {
   args.log_k = in.tensor();
   args.shares = in.tensor();
   args.entropies = in.tensor();
   args.responsibilities = in.tensor();
+}
+
+}  // namespace
+
+Operation read_pair_kernel(Arguments& in) {
+  dpo_pair_kernel_args args = read_forward(in);
+  read_values(in, args);
   return operation(args, &dpo_backend::pair_kernel);
 }
 
@@ -29,6 +33,7 @@ Operation read_pair_kernel_vjp(Arguments& in) {
   args.forward = read_forward(in);
   args.upstream = in.tensor();
   args.entropy_upstream = in.number();
+  read_values(in, args.forward);
   args.grad_u = in.tensor();
   for (std::int32_t side = 0; side < args.forward.side_count; ++side) args.grad_v[side] = in.tensor();
   args.grad_kernel = read_kernel_gradients(in, args.forward.kernel);

@@ -48,6 +48,12 @@ void check_formula(Checks& checks, const char* name, const dpo_kernel_formula& f
                  "nu: must be 0.5, 1.5, 2.5 or Infinity; other smoothness is not supported");
 }
 
+/// What the map of this kind is called.
+const char* map_name(LogKernel kind) {
+  if (kind == LogKernel::mahalanobis) return "factor";
+  return kind == LogKernel::random_fourier ? "frequencies" : "projection";
+}
+
 void check_map(Checks& checks, const dpo_kernel_member& member, std::int64_t depth) {
   const dpo_tensor& map = member.map;
   switch (kind_of(member.formula)) {
@@ -75,7 +81,7 @@ void check_map(Checks& checks, const dpo_kernel_member& member, std::int64_t dep
     default:
       return;
   }
-  checks.dtype("kernel map", map, DPO_F64);
+  checks.dtype(map_name(kind_of(member.formula)), map, DPO_F64);
 }
 
 void check_tree(Checks& checks, const dpo_kernel& kernel) {
@@ -133,7 +139,7 @@ void check_kernel_contents(Checks& checks, const dpo_kernel& kernel) {
   for (std::int32_t m = 0; checks.ok() && m < kernel.member_count; ++m) {
     const dpo_kernel_member& member = kernel.members[m];
     check_parameter_contents(checks, member.formula);
-    if (present(member.map)) checks.finite_contents("kernel map", member.map);
+    if (present(member.map)) checks.finite_contents(map_name(kind_of(member.formula)), member.map);
     if (present(member.landmarks)) {
       checks.finite_contents("landmarks", member.landmarks);
       check_parameter_contents(checks, member.base);

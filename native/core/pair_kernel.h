@@ -15,14 +15,14 @@ typedef struct dpo_pair_kernel_args {
   int32_t side_count;
   dpo_tensor v[DPO_MAX_SIDES]; /* [N, D] each, dtype of u */
   dpo_kernel kernel;
-  dpo_tensor log_k;            /* [sides, N], f64 for f64 inputs, else f32 */
-  dpo_tensor shares;           /* [groups + members] f64, with groups: each node's share of its group */
-  dpo_tensor entropies;        /* [groups] f64, with groups: of the shares, nats */
-  dpo_tensor responsibilities; /* [sides, N, members], dtype of log_k, with groups: w_m·k_m/K */
+  dpo_tensor log_k;            /* optional: [sides, N], f64 for f64 inputs, else f32 */
+  dpo_tensor shares;           /* optional: [groups + members] f64, with groups: each node's share of its group */
+  dpo_tensor entropies;        /* optional: [groups] f64, with groups: of the shares, nats */
+  dpo_tensor responsibilities; /* optional: [sides, N, members], dtype of log_k, with groups: w_m·k_m/K */
 } dpo_pair_kernel_args;
 
 typedef struct dpo_pair_kernel_vjp_args {
-  dpo_pair_kernel_args forward; /* its results are absent */
+  dpo_pair_kernel_args forward; /* its results may all be absent */
   dpo_tensor upstream;          /* [sides, N] f32 f64 */
   double entropy_upstream;      /* gradient in the entropy of every group */
   dpo_tensor grad_u;            /* [N, D], dtype of u */

@@ -1,4 +1,4 @@
-// Linear maps of rows of double: x ↦ x·A and its pull-back. The matrix is packed once per call.
+// Linear maps of rows of double: x ↦ x·A and its pull-back.
 #pragma once
 
 #include <cstdint>
@@ -13,29 +13,33 @@ struct Matrix {
   std::int64_t row_stride, col_stride;
 };
 
+/// x [depth] ↦ x·A [width]. Rows of x are `stride` apart, as kernel_rows.h lays them out.
 class LinearMap {
  public:
-  /// Working memory, in doubles, that every product needs.
-  static std::int64_t workspace();
-
   /// Takes A [depth, width]; false when memory ran out.
-  bool pack(dpo_job* job, Matrix a, std::int64_t depth, std::int64_t width);
+  bool prepare(dpo_job* job, Matrix a, std::int64_t depth, std::int64_t width);
 
-  std::int64_t depth() const { return depth_; }
   std::int64_t width() const { return width_; }
+  /// Working memory, in doubles, of products with this map, and of the gradient of any matrix.
+  std::int64_t workspace() const;
+  static std::int64_t matrix_workspace();
 
-  /// to [rows, width] = x·A, rows of x `stride` apart.
-  void apply(const double* x, std::int64_t stride, std::int64_t rows, double* to, double* workspace) const;
+  /// to [rows, width] = x·A.
+  void apply(const double* x, std::int64_t rows, double* to, double* workspace) const;
 
-  /// grads of x, `stride` apart, += grads [rows, width]·Aᵀ.
-  void pull_back(const double* grads, std::int64_t rows, double* x_grads, std::int64_t stride, double* workspace) const;
+  /// Gradient of x = or += grads [rows, width]·Aᵀ.
+  void pull_back(const double* grads, std::int64_t rows, bool overwrite, double* x_grads, double* workspace) const;
 
   /// Gradient of A [depth, width] += xᵀ·grads.
-  void pull_back_matrix(const double* x, std::int64_t stride, const double* grads, std::int64_t rows, double* a_grad,
-                        double* workspace) const;
+  void pull_back_matrix(const double* x, const double* grads, std::int64_t rows, double* a_grad, double* workspace) const;
 
  private:
-  std::int64_t depth_ = 0, width_ = 0;
+  // A map to few numbers needs each of its columns a few times only: nothing is gained from packing.
+  static constexpr std::int64_t kNarrow = 64;
+  bool narrow() const { return width_ <= kNarrow; }
+
+  std::int64_t depth_ = 0, width_ = 0, stride_ = 0;
+  const double* columns_ = nullptr;  // narrow: Aᵀ [width, stride]
   double* packed_ = nullptr;
   double* packed_transpose_ = nullptr;
 };

@@ -71,9 +71,9 @@ bool KernelMembers::prepare_member(dpo_job* job, const dpo_kernel_member& from, 
       to.diagonal = padded_rows(job, map, 1, depth);
       return to.diagonal != nullptr;
     case KernelMap::factor:
-      return to.linear.pack(job, {map, from.map.shape[1], 1}, depth, from.map.shape[1]);
+      return to.linear.prepare(job, {map, from.map.shape[1], 1}, depth, from.map.shape[1]);
     case KernelMap::frequencies:
-      return to.linear.pack(job, {map, 1, depth}, depth, from.map.shape[0]);
+      return to.linear.prepare(job, {map, 1, depth}, depth, from.map.shape[0]);
     case KernelMap::landmarks:
       return prepare_landmarks(job, from, depth, to);
     default:
@@ -87,13 +87,18 @@ bool KernelMembers::prepare_landmarks(dpo_job* job, const dpo_kernel_member& fro
   to.projection = data<double>(from.map);
   to.landmarks = padded_rows(job, data<double>(from.landmarks), count, depth);
   auto* squares = allocate<double>(job, count);
-  if (!to.landmarks || !squares) return false;
+  auto* transpose = allocate<double>(job, count * to.rank());
+  if (!to.landmarks || !squares || !transpose) return false;
   for (std::int64_t l = 0; l < count; ++l) {
     const double* row = to.landmarks + l * stride;
     squares[l] = inner_product(row, row, stride);
   }
   to.landmark_squares = squares;
-  return to.linear.pack(job, {to.landmarks, 1, stride}, depth, count);
+  for (std::int64_t l = 0; l < count; ++l) {
+    for (std::int64_t k = 0; k < to.rank(); ++k) transpose[l * to.rank() + k] = to.projection[k * count + l];
+  }
+  to.projection_transpose = transpose;
+  return to.linear.prepare(job, {to.landmarks, 1, stride}, depth, count);
 }
 
 void KernelMembers::prepare_weights(const dpo_kernel& kernel) {

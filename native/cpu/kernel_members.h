@@ -30,6 +30,7 @@ struct KernelMember {
   const double* landmarks;  // [M, stride]
   const double* landmark_squares;
   const double* projection;  // [rank, M]
+  const double* projection_transpose;
   math::KernelFormula base;
 
   bool maps_differences() const { return map == KernelMap::factor || map == KernelMap::frequencies; }

@@ -12,8 +12,9 @@
 namespace dpo::cpu {
 namespace {
 
-constexpr std::int64_t kElementsPerChunk = 16384;
-constexpr std::int64_t kBlockRows = 16;
+constexpr std::int64_t kRowElements = 16384;                    // of u in a chunk
+constexpr std::int64_t kBlockRows = 16;                         // share the panels of a map
+constexpr std::int64_t kPlainBlockRows = 2;                     // stay in the nearest cache
 constexpr std::int64_t kPartialBytes = std::int64_t{64} << 20;  // for the parameter gradients of chunks
 constexpr std::int64_t kFewestPartials = 4;
 constexpr const char* kSideNames[DPO_MAX_SIDES] = {"v", "v[1]"};
@@ -22,12 +23,13 @@ constexpr const char* kSideNames[DPO_MAX_SIDES] = {"v", "v[1]"};
 struct RowBlocks {
   std::int64_t rows, rows_per_chunk, rows_per_block;
 
-  RowBlocks(std::int64_t row_count, std::int64_t depth, std::int64_t partial_size) : rows(row_count) {
-    const std::int64_t by_size = std::max(kBlockRows, kElementsPerChunk / depth / kBlockRows * kBlockRows);
-    const std::int64_t most = std::max(kFewestPartials, kPartialBytes / 8 / std::max<std::int64_t>(1, partial_size));
+  RowBlocks(std::int64_t row_count, std::int64_t depth, const KernelMembers& kernels) : rows(row_count) {
+    const std::int64_t by_size = std::max(kBlockRows, kRowElements / depth / kBlockRows * kBlockRows);
+    const std::int64_t most = std::max(kFewestPartials, kPartialBytes / 8 / kernels.places().size);
     const std::int64_t by_partials = (row_count + most - 1) / most;
     rows_per_chunk = std::max(by_size, (by_partials + kBlockRows - 1) / kBlockRows * kBlockRows);
-    rows_per_block = kBlockRows;
+    const bool maps = kernels.any_maps_differences() || kernels.any(KernelMap::landmarks);
+    rows_per_block = maps ? kBlockRows : kPlainBlockRows;
   }
   std::int64_t chunks() const { return (rows + rows_per_chunk - 1) / rows_per_chunk; }
 
@@ -40,35 +42,41 @@ struct RowBlocks {
   }
 };
 
-/// One call: its rows, its kernels, and ln K of every pair.
+/// One call: its rows, its kernels, and their values until they may be written.
 template <Storage S>
 class PairKernelCall {
  public:
   PairKernelCall(dpo_job* job, const dpo_pair_kernel_args& args) : job_(job), args_(args), rows_(args.u.shape[0]) {}
 
   dpo_status prepare() {
+    if (!kernels_.prepare(job_, args_.kernel, args_.u.shape[1])) return out_of_memory(job_);
     log_k_ = allocate<double>(job_, pairs());
-    return log_k_ && kernels_.prepare(job_, args_.kernel, args_.u.shape[1]) ? DPO_OK : out_of_memory(job_);
+    if (present(args_.responsibilities)) responsibilities_ = allocate<double>(job_, pairs() * kernels_.count());
+    const bool complete = log_k_ && (responsibilities_ || !present(args_.responsibilities));
+    return complete ? DPO_OK : out_of_memory(job_);
   }
 
-  std::int64_t pairs() const { return rows_ * args_.side_count; }
   const KernelMembers& kernels() const { return kernels_; }
-  double log_k(std::int64_t pair) const { return log_k_[pair]; }
+  RowBlocks blocks() const { return {rows_, args_.u.shape[1], kernels_}; }
 
-  /// Calls body(block, first row, chunk) for every block once its ln K are there, then checks them.
+  /// Values alone, checked.
+  dpo_status evaluate() {
+    return run(false, [](PairBlock&, std::int64_t, std::int64_t, std::int64_t) {});
+  }
+
+  /// Calls body(block, first row, rows, chunk) for every block once its ln K are there, then checks them.
   template <class Body>
-  dpo_status run(const RowBlocks& blocks, bool gradients, const Body& body) {
-    const PairShape shape{args_.u.shape[1], args_.side_count, std::min(rows_, blocks.rows_per_block), gradients};
+  dpo_status run(bool gradients, const Body& body) {
+    const RowBlocks cut = blocks();
+    const PairShape shape{args_.u.shape[1], args_.side_count, std::min(rows_, cut.rows_per_block), gradients};
     Scratch<double> scratch(job_, PairBlock::size(kernels_, shape));
-    const dpo_status status = parallel_for(job_, blocks.chunks(), [&](std::int64_t chunk) {
+    const dpo_status status = parallel_for(job_, cut.chunks(), [&](std::int64_t chunk) {
       scratch.with_buffer([&](double* buffer) {
         PairBlock block(kernels_, shape, buffer);
-        blocks.for_each_block(chunk, [&](std::int64_t begin, std::int64_t count) {
+        cut.for_each_block(chunk, [&](std::int64_t begin, std::int64_t count) {
           block.load<S>(args_, begin, count);
           block.evaluate();
-          for (std::int64_t side = 0; side < args_.side_count; ++side) {
-            for (std::int64_t r = 0; r < count; ++r) log_k_[side * rows_ + begin + r] = block.log_k(block.pair(side, r));
-          }
+          keep(block, begin, count);
           body(block, begin, count, chunk);
         });
       });
@@ -77,7 +85,27 @@ class PairKernelCall {
     return status == DPO_OK ? check() : status;
   }
 
+  void write_values() const {
+    for (std::int64_t pair = 0; present(args_.log_k) && pair < pairs(); ++pair) set(args_.log_k, pair, log_k_[pair]);
+    for (std::int64_t i = 0; responsibilities_ && i < pairs() * kernels_.count(); ++i)
+      set(args_.responsibilities, i, responsibilities_[i]);
+    kernels_.write_shares(args_.shares, args_.entropies);
+  }
+
  private:
+  std::int64_t pairs() const { return rows_ * args_.side_count; }
+
+  void keep(const PairBlock& block, std::int64_t begin, std::int64_t count) {
+    for (std::int64_t side = 0; side < args_.side_count; ++side) {
+      for (std::int64_t r = 0; r < count; ++r) {
+        const std::int64_t from = block.pair(side, r), to = side * rows_ + begin + r;
+        log_k_[to] = block.log_k(from);
+        for (std::int32_t m = 0; responsibilities_ && m < kernels_.count(); ++m)
+          responsibilities_[to * kernels_.count() + m] = block.responsibility(from, m);
+      }
+    }
+  }
+
   dpo_status check() const {
     const double largest =
         args_.u.dtype == DPO_F64 ? std::numeric_limits<double>::max() : static_cast<double>(std::numeric_limits<float>::max());
@@ -112,67 +140,53 @@ class PairKernelCall {
   const dpo_pair_kernel_args& args_;
   std::int64_t rows_;
   KernelMembers kernels_;
-  double* log_k_ = nullptr;
+  double *log_k_ = nullptr, *responsibilities_ = nullptr;
 };
 
 template <Storage S>
 dpo_status forward(dpo_job* job, const dpo_pair_kernel_args& args) {
   PairKernelCall<S> call(job, args);
   if (const dpo_status status = call.prepare(); status != DPO_OK) return status;
-  const std::int64_t rows = args.u.shape[0], members = call.kernels().count();
-  const bool responsible = present(args.responsibilities);
-  auto* responsibilities = allocate<double>(job, responsible ? call.pairs() * members : 1);
-  if (!responsibilities) return out_of_memory(job);
-  const RowBlocks blocks(rows, args.u.shape[1], 0);
-  const dpo_status status = call.run(blocks, false, [&](PairBlock& block, std::int64_t begin, std::int64_t count, std::int64_t) {
-    if (!responsible) return;
-    for (std::int64_t side = 0; side < args.side_count; ++side) {
-      for (std::int64_t r = 0; r < count; ++r) {
-        for (std::int32_t m = 0; m < members; ++m) {
-          responsibilities[(side * rows + begin + r) * members + m] = block.responsibility(block.pair(side, r), m);
-        }
-      }
-    }
-  });
-  if (status != DPO_OK) return status;
-  if (const dpo_status begun = host->begin_writes(job); begun != DPO_OK) return begun;
-  if (present(args.log_k)) {
-    for (std::int64_t pair = 0; pair < call.pairs(); ++pair) set(args.log_k, pair, call.log_k(pair));
-  }
-  for (std::int64_t i = 0; responsible && i < call.pairs() * members; ++i) set(args.responsibilities, i, responsibilities[i]);
-  call.kernels().write_shares(args.shares, args.entropies);
+  if (const dpo_status status = call.evaluate(); status != DPO_OK) return status;
+  if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
+  call.write_values();
   return DPO_OK;
 }
 
-template <Storage S>
+/// partials [chunks, size]: their sum, in the order of the chunks, ends up in the first.
+void sum_partials(double* partials, std::int64_t chunks, std::int64_t size) {
+  for (std::int64_t chunk = 1; chunk < chunks; ++chunk) {
+    for (std::int64_t i = 0; i < size; ++i) partials[i] += partials[chunk * size + i];
+  }
+}
+
+template <Write write, Storage S>
 dpo_status pull_back(dpo_job* job, const dpo_pair_kernel_vjp_args& args) {
   const dpo_pair_kernel_args& given = args.forward;
   PairKernelCall<S> call(job, given);
   if (const dpo_status status = call.prepare(); status != DPO_OK) return status;
-  const std::int64_t rows = given.u.shape[0], size = call.kernels().places().size;
-  const RowBlocks blocks(rows, given.u.shape[1], size);
-  auto* partials = allocate<double>(job, blocks.chunks() * size);
+  const std::int64_t rows = given.u.shape[0], size = call.kernels().places().size, chunks = call.blocks().chunks();
+  auto* partials = allocate<double>(job, chunks * size);
   if (!partials) return out_of_memory(job);
   if (!host->discards_results(job)) {
-    const auto nothing = [](PairBlock&, std::int64_t, std::int64_t, std::int64_t) {};
-    if (const dpo_status status = call.run(blocks, false, nothing); status != DPO_OK) return status;
+    if (const dpo_status status = call.evaluate(); status != DPO_OK) return status;
   }
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-  std::fill_n(partials, blocks.chunks() * size, 0.0);
-  const dpo_status status =
-      call.run(blocks, true, [&](PairBlock& block, std::int64_t begin, std::int64_t count, std::int64_t chunk) {
-        for (std::int64_t side = 0; side < given.side_count; ++side) {
-          for (std::int64_t r = 0; r < count; ++r)
-            block.set_upstream(block.pair(side, r), get(args.upstream, side * rows + begin + r));
-        }
-        block.pull_back(partials + chunk * size);
-        for (std::int64_t r = 0; r < count; ++r) block.write_gradients<S>(args, begin, r);
-      });
+  std::fill_n(partials, chunks * size, 0.0);
+  const dpo_status status = call.run(true, [&](PairBlock& block, std::int64_t begin, std::int64_t count, std::int64_t chunk) {
+    double* sums = partials + chunk * size;
+    for (std::int64_t side = 0; side < given.side_count; ++side) {
+      for (std::int64_t r = 0; r < count; ++r)
+        block.set_upstream(block.pair(side, r), get(args.upstream, side * rows + begin + r));
+    }
+    block.pull_back(sums);
+    for (std::int64_t r = 0; r < count; ++r) block.write_gradients<write, S>(args, begin, r, sums);
+    if constexpr (write == Write::streamed) stream_fence();
+  });
   if (status != DPO_OK) return status;
-  for (std::int64_t chunk = 1; chunk < blocks.chunks(); ++chunk) {
-    for (std::int64_t i = 0; i < size; ++i) partials[i] += partials[chunk * size + i];
-  }
+  sum_partials(partials, chunks, size);
   call.kernels().write_gradients(partials, args.entropy_upstream, args.grad_kernel);
+  call.write_values();
   return DPO_OK;
 }
 
@@ -183,7 +197,11 @@ dpo_status pair_kernel(dpo_job* job, const dpo_pair_kernel_args* args) {
 }
 
 dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args) {
-  return dispatch_storage(args->forward.u.dtype, [&]<class S>() { return pull_back<S>(job, *args); });
+  return dispatch_storage(args->forward.u.dtype, [&]<class S>() {
+    const dpo_tensor& u = args->forward.u;
+    const std::int64_t bytes = u.shape[0] * u.shape[1] * static_cast<std::int64_t>(sizeof(S));
+    return bytes > kStreamBytes ? pull_back<Write::streamed, S>(job, *args) : pull_back<Write::cached, S>(job, *args);
+  });
 }
 
 }  // namespace dpo::cpu

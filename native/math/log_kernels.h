@@ -64,22 +64,22 @@ DPO_HD inline double half_precision(double sigma) { return 0.5 / sigma / sigma; 
 // Kernels of a distance d: r² = ‖u − v‖², or ‖u − v‖₁. `at` gives ln k and its slope in d, `parameter_slopes` calls add(index,
 // slope) for every parameter.
 
-/// rbf: −r²/(2σ²).
+/// rbf: −r²/(2σ²), by 1/σ twice: σ² leaves the range long before the quotient does.
 template <class T>
 struct RbfLogKernel {
   static constexpr Seen seen = Seen::squared_distance;
-  T rate, sigma;
+  T inverse, slope;  // 1/σ, −1/(2σ²)
 
   DPO_HD explicit RbfLogKernel(const KernelFormula& of)
-      : rate(static_cast<T>(half_precision(of.parameters[0]))), sigma(static_cast<T>(of.parameters[0])) {}
+      : inverse(static_cast<T>(1 / of.parameters[0])), slope(static_cast<T>(-half_precision(of.parameters[0]))) {}
 
   template <class E, class V>
   DPO_HD_INLINE ValueAndSlope<V> at(V r2) const {
-    return {-rate * r2, V{} - rate};
+    return {r2 * inverse * inverse * T(-0.5), V{} + slope};
   }
   template <class E, class V, class Add>
   DPO_HD_INLINE void parameter_slopes(V r2, const Add& add) const {
-    add(0, 2 * rate * r2 / sigma);
+    add(0, r2 * inverse * inverse * inverse);
   }
 };
 

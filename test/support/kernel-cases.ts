@@ -125,6 +125,10 @@ export const KERNEL_CASES: readonly KernelCase[] = [
     make: (shape) => mahalanobis({ factor: factor(shape, Math.min(shape.depth, 20)), normalize: shape.normalize }),
   },
   { name: "random_fourier", make: (shape) => randomFourier(shape) },
+  // Maps to many numbers go another way than those to few.
+  { name: "mahalanobis, wide factor", make: (shape) => mahalanobis({ factor: factor(shape, 70), normalize: shape.normalize }) },
+  { name: "random_fourier of many frequencies", make: (shape) => randomFourier(shape, 70) },
+  { name: "spectral of many landmarks", make: (shape) => spectral({ ...shape, count: 70, rank: 9 }) },
 ];
 
 /** The tree of the paper with one kernel of each group's kind, and others. */

@@ -26,6 +26,7 @@ import {
   sequenceLogProbsVjp,
   sequenceLogProbsVjpSync,
   type Tensor,
+  tensor,
   tokenLogProbs,
   tokenLogProbsSync,
   tokenLogProbsVjp,
@@ -314,6 +315,12 @@ function badKernels(place: (args: Args, kernel: unknown) => void): SpecialCase[]
     kernel.parameters.sigma?.data.fill(sigma);
     return kernel;
   };
+  const withLogits = (logit: number) => {
+    const mixture = kernels.mixture({ one: kernels.rbf(), other: kernels.polynomial() });
+    mixture.logits.data[1] = logit;
+    return mixture;
+  };
+  const infinite = (size: number) => tensor(new Float64Array(size).fill(Infinity), [size]);
   const withoutSigma = { ...kernels.rbf(), parameters: {} };
   const disposed = kernels.rbf();
   disposed.parameters.sigma?.dispose();
@@ -321,13 +328,16 @@ function badKernels(place: (args: Args, kernel: unknown) => void): SpecialCase[]
     ["kernel left out", undefined, ["ERR_DTYPE", "ERR_SHAPE", "ERR_RANGE"], ["kernel"]],
     ["kernel that is a name", "rbf", ["ERR_DTYPE", "ERR_RANGE"], ["kernel"]],
     ["kernel without anything", {}, ["ERR_DTYPE", "ERR_RANGE"], ["kernel"]],
-    ["kernel of an unknown name", { ...kernels.rbf(), name: "cosine" }, ["ERR_RANGE"], ["kernel"]],
+    ["kernel of an unknown name", { ...kernels.rbf(), name: "cosine" }, ["ERR_RANGE", "ERR_DTYPE"], ["kernel"]],
     ["kernel without its parameter", withoutSigma, ["ERR_SHAPE", "ERR_RANGE", "ERR_DTYPE"], ["kernel", "parameters", "sigma"]],
     ["sigma NaN", withSigma(Number.NaN), ["ERR_NONFINITE", "ERR_RANGE"], ["sigma", "parameters"]],
     ["sigma inf", withSigma(Infinity), ["ERR_NONFINITE", "ERR_RANGE"], ["sigma", "parameters"]],
     ["sigma 0", withSigma(0), ["ERR_RANGE"], ["sigma"]],
     ["sigma below 0", withSigma(-0.5), ["ERR_RANGE"], ["sigma"]],
     ["sigma disposed of", disposed, ["ERR_DISPOSED"], ["sigma", "parameters"]],
+    ["logits that are not finite", withLogits(Number.NaN), ["ERR_NONFINITE"], ["logits"]],
+    ["a factor that is not finite", kernels.mahalanobis({ factor: infinite(WIDTH) }), ["ERR_NONFINITE"], ["factor"]],
+    ["a factor of another width", kernels.mahalanobis({ factor: tensor(new Float64Array(WIDTH + 1), [WIDTH + 1]) }), ["ERR_SHAPE"], ["factor"]],
   ];
   return cases.map(([title, kernel, codes, names]) => ({ title, change: (args) => place(args, kernel), codes, names }));
 }
