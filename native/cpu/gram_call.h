@@ -55,6 +55,35 @@ void mirror(T* matrix, std::int64_t stride, TilePlace at) {
   }
 }
 
+/// Fails because of the first element of an f32 or f64 tensor that is not finite.
+inline dpo_status check_finite(dpo_job* job, const char* name, const dpo_tensor& tensor) {
+  constexpr std::int64_t kChunk = std::int64_t{1} << 18;
+  std::int64_t count = 1;
+  for (std::int32_t axis = 0; axis < tensor.rank; ++axis) count *= tensor.shape[axis];
+  const std::int64_t chunks = (count + kChunk - 1) / kChunk;
+  auto* bad = allocate<std::int64_t>(job, chunks);
+  if (!bad) return out_of_memory(job);
+  const dpo_status status = dispatch_storage(tensor.dtype, [&]<class U>() {
+    const U* values = data<U>(tensor);
+    return parallel_for(job, chunks, [&](std::int64_t chunk) {
+      const std::int64_t begin = chunk * kChunk, end = std::min(count, begin + kChunk);
+      compute_t<U> poison = 0;
+      for (std::int64_t i = begin; i < end; ++i) poison += to_compute(values[i]) * 0;
+      bad[chunk] = -1;
+      for (std::int64_t i = begin; poison != 0 && i < end && bad[chunk] < 0; ++i) {
+        if (!std::isfinite(to_compute(values[i]))) bad[chunk] = i;
+      }
+    });
+  });
+  if (status != DPO_OK) return status;
+  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+    if (bad[chunk] < 0) continue;
+    const auto index = static_cast<long long>(bad[chunk]);
+    return fail(job, DPO_ERR_NONFINITE, index, "%s: element %lld is not finite", name, index);
+  }
+  return DPO_OK;
+}
+
 template <class S>
 class GramCall {
  public:
@@ -83,6 +112,25 @@ class GramCall {
 
   const GramPlan& plan() const { return plan_; }
   GramPairs<T> pairs() const { return {&plan_, &x_->mapped(), y_ ? &y_->mapped() : &x_->mapped(), !y_}; }
+
+  /// Room for the sums of parameter gradients, at 0; or null.
+  double* zero_sums() const {
+    const std::int64_t size = plan_.members.places().size;
+    auto* sums = allocate<double>(job_, size);
+    if (sums) std::fill_n(sums, size, 0.0);
+    return sums;
+  }
+
+  /// Takes the gradients of mapped rows back and writes everything.
+  dpo_status write_gradients(const dpo_gram_gradients& grads, double* sums) {
+    if (const dpo_status status = host->begin_writes(job_); status != DPO_OK) return status;
+    if (const dpo_status status = x_->pull_back(grads.x, sums); status != DPO_OK) return status;
+    if (y_) {
+      if (const dpo_status status = y_->pull_back(grads.y, sums); status != DPO_OK) return status;
+    }
+    plan_.members.write_gradients(sums, 0, grads.kernel);
+    return DPO_OK;
+  }
 
   /// Calls body(place, buffer of one tile, its stride) for every tile, of the same rows for those on and above the diagonal.
   template <class Body>
