@@ -62,15 +62,15 @@ typedef struct dpo_mmd_args {
 #ifdef __cplusplus
 namespace dpo {
 struct Status;
-Status check(const dpo_gram_args& args);                     // shapes, dtypes, options
-Status check_contents(const dpo_gram_args& args);            // what the small arrays hold
-Status check(const dpo_gram_vjp_args& args);                 // shapes, dtypes, options
-Status check_contents(const dpo_gram_vjp_args& args);        // what the small arrays hold
-Status check(const dpo_gram_reduce_args& args);              // shapes, dtypes, options
-Status check_contents(const dpo_gram_reduce_args& args);     // what the small arrays hold
-Status check(const dpo_gram_reduce_vjp_args& args);          // shapes, dtypes, options
+Status check(const dpo_gram_args& args);                      // shapes, dtypes, options
+Status check_contents(const dpo_gram_args& args);             // what the small arrays hold
+Status check(const dpo_gram_vjp_args& args);                  // shapes, dtypes, options
+Status check_contents(const dpo_gram_vjp_args& args);         // what the small arrays hold
+Status check(const dpo_gram_reduce_args& args);               // shapes, dtypes, options
+Status check_contents(const dpo_gram_reduce_args& args);      // what the small arrays hold
+Status check(const dpo_gram_reduce_vjp_args& args);           // shapes, dtypes, options
 Status check_contents(const dpo_gram_reduce_vjp_args& args);  // what the small arrays hold
-Status check(const dpo_mmd_args& args);                      // shapes, dtypes, options
-Status check_contents(const dpo_mmd_args& args);             // what the small arrays hold
+Status check(const dpo_mmd_args& args);                       // shapes, dtypes, options
+Status check_contents(const dpo_mmd_args& args);              // what the small arrays hold
 }  // namespace dpo
 #endif

@@ -89,11 +89,10 @@ class GramCall {
  public:
   using T = compute_t<S>;
 
-  GramCall(dpo_job* job, const dpo_gram_rows& of)
-      : job_(job), of_(of), workspace_(job, kGramTile * kGramTile) {}
+  GramCall(dpo_job* job, const dpo_gram_rows& of) : job_(job), of_(of), workspace_(job, 2 * kGramTile * kGramTile) {}
 
-  /// Checks and maps the rows.
-  dpo_status prepare(bool gradient) {
+  /// Checks and maps the rows. Without y, x serves as both.
+  dpo_status prepare(RowUses of_x, RowUses of_y) {
     if (!plan_.prepare(job_, of_)) return out_of_memory(job_);
     x_.emplace(job_, plan_, "x", of_.x);
     if (const dpo_status status = x_->measure(); status != DPO_OK) return status;
@@ -106,11 +105,16 @@ class GramCall {
       mean = rows_mean();
       if (!mean) return out_of_memory(job_);
     }
-    if (const dpo_status status = x_->map(mean, {true, !y_, gradient}); status != DPO_OK) return status;
-    return y_ ? y_->map(mean, {false, true, gradient}) : DPO_OK;
+    if (!y_) return x_->map(mean, {true, true, of_x.gradient});
+    if (const dpo_status status = x_->map(mean, of_x); status != DPO_OK) return status;
+    return y_->map(mean, of_y);
   }
 
   const GramPlan& plan() const { return plan_; }
+  GramPairs<T> pairs_of_x() const { return {&plan_, &x_->mapped(), &x_->mapped(), true}; }
+  GramPairs<T> pairs_of_y() const { return {&plan_, &y_->mapped(), &y_->mapped(), true}; }
+  /// y against x.
+  GramPairs<T> transposed_pairs() const { return y_ ? GramPairs<T>{&plan_, &y_->mapped(), &x_->mapped(), false} : pairs_of_x(); }
   GramPairs<T> pairs() const { return {&plan_, &x_->mapped(), y_ ? &y_->mapped() : &x_->mapped(), !y_}; }
 
   /// Room for the sums of parameter gradients, at 0; or null.
@@ -132,12 +136,13 @@ class GramCall {
     return DPO_OK;
   }
 
-  /// Calls body(place, buffer of one tile, its stride) for every tile, of the same rows for those on and above the diagonal.
+  /// Calls body(index, place, buffer of two tiles, their stride) for every tile, of the same rows for those on and above the
+  /// diagonal.
   template <class Body>
   dpo_status for_each_tile(const GramPairs<T>& pairs, const Body& body) {
     const TileGrid grid(pairs.rows(), pairs.cols(), pairs.same);
     const dpo_status status = parallel_for(job_, grid.count(), [&](std::int64_t chunk) {
-      workspace_.with_buffer([&](T* buffer) { body(grid.place(chunk), buffer, grid.side()); });
+      workspace_.with_buffer([&](T* buffer) { body(chunk, grid.place(chunk), buffer, grid.side()); });
     });
     return status == DPO_OK && workspace_.exhausted() ? out_of_memory(job_) : status;
   }

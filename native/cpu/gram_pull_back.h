@@ -73,7 +73,8 @@ void add_slopes(const GramPlan& plan, std::int32_t m, PairProduct product, const
       *sums.log_weight += static_cast<double>(horizontal_sum(total));
       sums.row_self[i] += static_cast<double>(horizontal_sum(row_self));
       sums.row_mean[i] += static_cast<double>(horizontal_sum(row_mean));
-      for (std::int64_t p = 0; p < parameters; ++p) sums.parameters[p] += static_cast<double>(horizontal_sum(sums.row_parameters[p]));
+      for (std::int64_t p = 0; p < parameters; ++p)
+        sums.parameters[p] += static_cast<double>(horizontal_sum(sums.row_parameters[p]));
     }
   });
 }
@@ -83,7 +84,10 @@ template <class T>
 class GramPullBack {
  public:
   GramPullBack(dpo_job* job, const GramPlan& plan)
-      : job_(job), plan_(plan), scratch_(job, scratch_size(plan)), workspace_(job, static_cast<std::int64_t>(gemm_workspace<T>)) {}
+      : job_(job),
+        plan_(plan),
+        scratch_(job, scratch_size(plan)),
+        workspace_(job, static_cast<std::int64_t>(gemm_workspace<T>)) {}
 
   /// Adds the gradients of Σ upstream·K to those of the mapped rows and to `sums`. fill(place, tile, stride) makes a tile of the
   /// upstream, of the same rows that of U + Uᵀ.
@@ -231,7 +235,8 @@ class GramPullBack {
         if (chunk < down) {
           add_products(block.layer.product, weights, block.at.rows, chunk, left, right, block.at.cols, buffer);
         } else {
-          add_products(block.layer.product, weights.transposed(), block.at.cols, chunk - down, right, left, block.at.rows, buffer);
+          add_products(block.layer.product, weights.transposed(), block.at.cols, chunk - down, right, left, block.at.rows,
+                       buffer);
         }
       });
     });

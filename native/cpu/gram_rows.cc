@@ -19,12 +19,12 @@ std::int64_t blocks_of(std::int64_t extent, std::int64_t block) { return (extent
 template <class S>
 struct GramRows<S>::Chunk {
   std::int64_t begin, rows;
-  double* seen;      // [rows, stride]
-  double* centred;   // [rows, stride]: without the mean
-  double* squares;   // [rows]
-  double* scales;    // [rows]
-  double* grads;     // [rows, stride] in the rows as kernels see them
-  double* mapped;    // [rows, widest map]
+  double* seen;     // [rows, stride]
+  double* centred;  // [rows, stride]: without the mean
+  double* squares;  // [rows]
+  double* scales;   // [rows]
+  double* grads;    // [rows, stride] in the rows as kernels see them
+  double* mapped;   // [rows, widest map]
   double* mapped_grads;
   SpectralScratch spectral;
   double* workspace;
@@ -100,7 +100,8 @@ typename GramRows<S>::Chunk GramRows<S>::load_chunk(std::int64_t index, double* 
     chunk.squares[r] = norm.square;
     chunk.scales[r] = norm.scale;
     double* centred = chunk.centred + r * stride_;
-    for_each_vector(stride_, [&](std::int64_t i) { store(centred + i, mean_ ? load(seen + i) - load(mean_ + i) : load(seen + i)); });
+    for_each_vector(stride_,
+                    [&](std::int64_t i) { store(centred + i, mean_ ? load(seen + i) - load(mean_ + i) : load(seen + i)); });
   }
   return chunk;
 }
@@ -141,10 +142,12 @@ dpo_status GramRows<S>::fail_at(std::int64_t row) const {
   bool zero = true;
   for (std::int64_t i = 0; i < depth_; ++i) {
     const T value = to_compute(values[i]);
-    if (!std::isfinite(value)) return fail(job_, DPO_ERR_NONFINITE, first + i, "%s: element %lld is not finite", name_, first + i);
+    if (!std::isfinite(value))
+      return fail(job_, DPO_ERR_NONFINITE, first + i, "%s: element %lld is not finite", name_, first + i);
     zero = zero && value == 0;
   }
-  if (zero) return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is zero and cannot be normalised", name_, static_cast<long long>(row));
+  if (zero)
+    return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is zero and cannot be normalised", name_, static_cast<long long>(row));
   return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is so long that distances overflow", name_, static_cast<long long>(row));
 }
 
@@ -204,8 +207,9 @@ dpo_status GramRows<S>::map(const double* mean, RowUses uses) {
   for (const MappedRows<T>& to : mapped_) {
     for (std::int64_t row = 0; row < count_; ++row) {
       if (to.norms[row] <= longest) continue;
-      return fail(job_, DPO_ERR_RANGE, row * depth_, "%s: what the kernel's factor makes of row %lld is so long that distances overflow",
-                  name_, static_cast<long long>(row));
+      return fail(job_, DPO_ERR_RANGE, row * depth_,
+                  "%s: what the kernel's factor makes of row %lld is so long that distances overflow", name_,
+                  static_cast<long long>(row));
     }
   }
   return pack(uses);
