@@ -108,7 +108,7 @@ class GramPullBack {
   }
 
  private:
-  static constexpr std::int64_t kRowsPerChunk = 128;
+  static constexpr std::int64_t kRowsPerChunk = 256;
 
   struct Block {
     const GramPairs<T>& pairs;
