@@ -196,7 +196,7 @@ describeBackends(() => {
       const copy = DpoKernels.fromState(state);
       copy.parameters().sigma?.data.fill(5);
       expect(objective.parameters().sigma?.data[0]).toBe(1);
-      expect(state.kernel?.parameters.sigma?.data).toEqual([1]);
+      expect(state.kernel).toMatchObject({ name: "rbf", parameters: { sigma: { data: [1] } } });
     });
   });
 

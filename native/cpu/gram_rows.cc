@@ -8,7 +8,7 @@
 namespace dpo::cpu {
 namespace {
 
-constexpr std::int64_t kElementsPerChunk = 65536;
+constexpr std::int64_t kElementsOfChunk = 65536;
 constexpr std::int64_t kPackedRows = 96;
 
 std::int64_t blocks_of(std::int64_t extent, std::int64_t block) { return (extent + block - 1) / block; }
@@ -39,7 +39,7 @@ GramRows<S>::GramRows(dpo_job* job, const GramPlan& plan, const char* name, cons
       count_(rows.shape[0]),
       depth_(rows.shape[1]),
       stride_(row_stride(depth_)),
-      rows_per_chunk_(std::clamp<std::int64_t>(kElementsPerChunk / depth_, 1, 256)),
+      rows_per_chunk_(std::clamp<std::int64_t>(kElementsOfChunk / depth_, 1, 256)),
       normalize_(plan.members.normalizes()),
       scratch_(job, chunk_size()) {}
 
@@ -58,7 +58,7 @@ std::int64_t GramRows<S>::chunk_size() const {
     landmarks = std::max(landmarks, member.linear.width());
     rank = std::max(rank, member.rank());
   }
-  return rows_per_chunk_ * (3 * stride_ + 2 * widest + 3 * landmarks + 2 * rank + 3) + LinearMap::workspace() + 16 * 64;
+  return rows_per_chunk_ * (3 * stride_ + 2 * widest + 4 * landmarks + 2 * rank + 3) + LinearMap::workspace() + 16 * 64;
 }
 
 template <class S>
@@ -91,6 +91,7 @@ typename GramRows<S>::Chunk GramRows<S>::load_chunk(std::int64_t index, double* 
   chunk.spectral.base = take(n * landmarks);
   chunk.spectral.slopes = take(n * landmarks);
   chunk.spectral.self_slopes = take(n * landmarks);
+  chunk.spectral.coefficients = take(n * landmarks);
   chunk.spectral.features = take(n * rank);
   chunk.spectral.grads = take(n * rank);
   chunk.spectral.log_scales = take(n);
@@ -377,7 +378,7 @@ void GramRows<S>::pull_back_map(const Chunk& chunk, std::size_t place, double* s
       }
       break;
     case KernelMap::factor:
-      member.linear.pull_back(grads, chunk.rows, chunk.grads, stride_, chunk.workspace);
+      member.linear.pull_back(grads, chunk.rows, false, chunk.grads, stride_, chunk.workspace);
       break;
     case KernelMap::frequencies: {
       const std::int64_t count = member.linear.width();
@@ -388,7 +389,7 @@ void GramRows<S>::pull_back_map(const Chunk& chunk, std::size_t place, double* s
                                         grads[r * width + k] * static_cast<double>(features[count + k]);
         }
       }
-      member.linear.pull_back(chunk.mapped, chunk.rows, chunk.grads, stride_, chunk.workspace);
+      member.linear.pull_back(chunk.mapped, chunk.rows, false, chunk.grads, stride_, chunk.workspace);
       break;
     }
     default: {
@@ -402,7 +403,7 @@ void GramRows<S>::pull_back_map(const Chunk& chunk, std::size_t place, double* s
           parameter_sums[k] += grad * chunk.spectral.features[r * width + k] / (2 * root);
         }
       }
-      spectral_pull_back(member, rows, normalize_, chunk.spectral, chunk.grads, chunk.workspace);
+      spectral_pull_back(member, rows, normalize_, chunk.spectral, false, chunk.grads, chunk.workspace);
     }
   }
 }
@@ -415,7 +416,7 @@ void GramRows<S>::store_gradient(const Chunk& chunk, const dpo_tensor& grads) co
     const double* row = chunk.seen + r * stride_;
     const double along = normalize_ ? inner_product(grad, row, stride_) : 0;
     const double scale = chunk.scales[r];
-    store_row(data<S>(grads) + (chunk.begin + r) * depth_, depth_,
+    store_row<Write::cached>(data<S>(grads) + (chunk.begin + r) * depth_, depth_,
               [&](std::int64_t i) { return (load(grad + i) - along * load(row + i)) * scale; });
   }
 }

@@ -1,14 +1,35 @@
 // The formulas of native/math/log_kernels.h over the pairs of a block.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <type_traits>
 
+#include "native/cpu/simd.h"
 #include "native/math/log_kernels.h"
 
 namespace dpo::cpu {
 
 using ScalarMath = math::ScalarFunctions<double>;
+
+/// Elementary functions of a vector.
+struct VectorMath {
+  using Scalar = double;
+  static Vec<double> exp(Vec<double> x) { return cpu::exp(x); }
+  static Vec<double> log(Vec<double> x) { return cpu::log(x); }
+  static Vec<double> log1p(Vec<double> x) { return cpu::log1p(x); }
+  static Vec<double> sqrt(Vec<double> x) { return lane_by_lane(x, std::sqrt); }
+  static Vec<double> cos(Vec<double> x) { return lane_by_lane(x, std::cos); }
+  static Vec<double> sin(Vec<double> x) { return lane_by_lane(x, std::sin); }
+
+ private:
+  static Vec<double> lane_by_lane(Vec<double> x, double (*f)(double)) {
+    for (int lane = 0; lane < lanes<double>; ++lane) x[lane] = f(x[lane]);
+    return x;
+  }
+};
+
 /// What a formula sees of a pair, or its slopes in it. A distance is in `uv`.
 using Seen = math::InnerProducts<double>;
 /// ln k and its slopes.
@@ -16,13 +37,13 @@ using LogKernelPoint = math::InnerProductPoint<double>;
 
 namespace detail {
 
-template <class Kernel>
-LogKernelPoint point_of(const Kernel& kernel, const Seen& seen) {
+template <class E, class Kernel, class V>
+math::InnerProductPoint<V> point_of(const Kernel& kernel, const math::InnerProducts<V>& seen) {
   if constexpr (Kernel::seen == math::Seen::inner_product) {
-    return kernel.template at<ScalarMath>(seen);
+    return kernel.template at<E>(seen);
   } else {
-    const auto point = kernel.template at<ScalarMath>(seen.uv);
-    return {point.value, {point.slope, 0, 0}};
+    const auto point = kernel.template at<E>(seen.uv);
+    return {point.value, {point.slope, V{}, V{}}};
   }
 }
 
@@ -32,7 +53,19 @@ LogKernelPoint point_of(const Kernel& kernel, const Seen& seen) {
 template <class SeenAt, class Visit>
 void evaluate_formula(const math::KernelFormula& formula, std::int64_t count, const SeenAt& seen_at, const Visit& visit) {
   math::with_log_kernel<double>(formula, [&](const auto& kernel) {
-    for (std::int64_t i = 0; i < count; ++i) visit(i, detail::point_of(kernel, seen_at(i)));
+    for (std::int64_t i = 0; i < count; ++i) visit(i, detail::point_of<ScalarMath>(kernel, seen_at(i)));
+  });
+}
+
+/// The same for as many i at a time as a vector holds: seen_at(i, n) and visit(i, n, point) are about n of them from i on.
+template <class SeenAt, class Visit>
+void evaluate_formula_of_vectors(const math::KernelFormula& formula, std::int64_t count, const SeenAt& seen_at,
+                                 const Visit& visit) {
+  math::with_log_kernel<double>(formula, [&](const auto& kernel) {
+    for (std::int64_t i = 0; i < count; i += lanes<double>) {
+      const int n = static_cast<int>(std::min<std::int64_t>(lanes<double>, count - i));
+      visit(i, n, detail::point_of<VectorMath>(kernel, seen_at(i, n)));
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 #include "native/cpu/kernel_maps.h"
 
+#include <algorithm>
 #include <span>
 
 #include "native/cpu/gemm.h"
@@ -38,9 +39,11 @@ void LinearMap::apply(const double* x, std::int64_t stride, std::int64_t rows, d
        gemm_span(workspace));
 }
 
-void LinearMap::pull_back(const double* grads, std::int64_t rows, double* x_grads, std::int64_t stride, double* workspace) const {
+void LinearMap::pull_back(const double* grads, std::int64_t rows, bool overwrite, double* x_grads, std::int64_t stride,
+                          double* workspace) const {
   gemm(MatrixView<double>{grads, width_, 1}, rows, packed(packed_transpose_, depth_, width_), Range{0, depth_}, x_grads, stride,
-       Update::accumulate, gemm_span(workspace));
+       overwrite ? Update::overwrite : Update::accumulate, gemm_span(workspace));
+  for (std::int64_t r = 0; overwrite && r < rows; ++r) std::fill(x_grads + r * stride + depth_, x_grads + (r + 1) * stride, 0.0);
 }
 
 void LinearMap::pull_back_matrix(const double* x, std::int64_t stride, const double* grads, std::int64_t rows, double* a_grad,

@@ -27,8 +27,10 @@ class LinearMap {
   /// to [rows, width] = x·A, rows of x `stride` apart.
   void apply(const double* x, std::int64_t stride, std::int64_t rows, double* to, double* workspace) const;
 
-  /// grads of x, `stride` apart, += grads [rows, width]·Aᵀ.
-  void pull_back(const double* grads, std::int64_t rows, double* x_grads, std::int64_t stride, double* workspace) const;
+  /// Gradient of x, `stride` apart, = or += grads [rows, width]·Aᵀ. Overwritten rows get
+  /// zeros between depth and stride.
+  void pull_back(const double* grads, std::int64_t rows, bool overwrite, double* x_grads, std::int64_t stride,
+                 double* workspace) const;
 
   /// Gradient of A [depth, width] += xᵀ·grads.
   void pull_back_matrix(const double* x, std::int64_t stride, const double* grads, std::int64_t rows, double* a_grad,

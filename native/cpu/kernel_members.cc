@@ -16,7 +16,11 @@ std::int64_t size_of(const dpo_tensor& tensor) {
 }
 
 math::KernelFormula formula_of(const dpo_kernel_formula& from) {
-  return {static_cast<LogKernel>(from.kind), data<double>(from.parameters), size_of(from.parameters), from.nu, from.floor,
+  return {static_cast<LogKernel>(from.kind),
+          data<double>(from.parameters),
+          size_of(from.parameters),
+          from.nu,
+          from.floor,
           from.unit_diagonal != 0};
 }
 
@@ -83,12 +87,17 @@ bool KernelMembers::prepare_landmarks(dpo_job* job, const dpo_kernel_member& fro
   to.projection = data<double>(from.map);
   to.landmarks = padded_rows(job, data<double>(from.landmarks), count, depth);
   auto* squares = allocate<double>(job, count);
-  if (!to.landmarks || !squares) return false;
+  auto* transpose = allocate<double>(job, count * to.rank());
+  if (!to.landmarks || !squares || !transpose) return false;
   for (std::int64_t l = 0; l < count; ++l) {
     const double* row = to.landmarks + l * stride;
     squares[l] = inner_product(row, row, stride);
   }
   to.landmark_squares = squares;
+  for (std::int64_t l = 0; l < count; ++l) {
+    for (std::int64_t k = 0; k < to.rank(); ++k) transpose[l * to.rank() + k] = to.projection[k * count + l];
+  }
+  to.projection_transpose = transpose;
   return to.linear.pack(job, {to.landmarks, 1, stride}, depth, count);
 }
 

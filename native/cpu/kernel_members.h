@@ -25,11 +25,12 @@ struct KernelMember {
   math::KernelFormula formula;
   math::Seen seen;
   KernelMap map;
-  LinearMap linear;        // factor, frequencies: of differences; landmarks: to inner products with them
-  const double* diagonal;  // [stride]
+  LinearMap linear;         // factor, frequencies: of differences; landmarks: to inner products with them
+  const double* diagonal;   // [stride]
   const double* landmarks;  // [M, stride]
   const double* landmark_squares;
   const double* projection;  // [rank, M]
+  const double* projection_transpose;
   math::KernelFormula base;
 
   bool maps_differences() const { return map == KernelMap::factor || map == KernelMap::frequencies; }

@@ -1,13 +1,14 @@
 // Embeddings as kernels see them: rows of double, normalised where the kernel does so, each in `stride` elements of which those
-// past the row's end are 0. Whoever includes this is compiled without contraction to fused operations: where u = v all
-// differences must be exactly 0.
+// past the row's end are 0. Scaled rows are stored before they are subtracted: where u = v all differences must be exactly 0,
+// which u·a − v·b contracted to one fused operation is not.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <utility>
 
+#include "native/cpu/row_chunks.h"
 #include "native/cpu/simd.h"
 
 namespace dpo::cpu {
@@ -62,29 +63,66 @@ template <Storage S>
 
 }  // namespace detail
 
-/// Calls visit(i, the stored values from i on as doubles), with zeros past the end of the row.
-template <Storage S, class Visit>
-[[gnu::always_inline]] inline void for_each_stored(const S* from, std::int64_t depth, const Visit& visit) {
+/// Reads a row into `to`, with zeros past its end; returns Σ x².
+template <Storage S>
+double convert_row(const S* from, std::int64_t depth, double* to) {
   constexpr int kStep = lanes<double>;
   const std::int64_t whole = depth / kStep * kStep;
-  for (std::int64_t i = 0; i < whole; i += kStep) visit(i, detail::load_wide(from + i));
+  double square = row_sum(whole, [=](std::int64_t i) {
+    const Vec<double> x = detail::load_wide(from + i);
+    store(to + i, x);
+    return x * x;
+  });
+  S rest[8] = {};
+  std::copy(from + whole, from + depth, rest);
   for (std::int64_t i = whole; i < row_stride(depth); i += kStep) {
-    S rest[kStep] = {};
-    for (std::int64_t k = i; k < depth; ++k) rest[k - i] = from[k];
-    visit(i, detail::load_wide(rest));
+    const Vec<double> x = detail::load_wide(rest + (i - whole));
+    store(to + i, x);
+    square += horizontal_sum(x * x);
   }
+  return square;
 }
 
-/// Rounds value(i) to the storage type, vector by vector.
+namespace detail {
+
+template <class V, std::size_t... I>
+[[gnu::always_inline]] inline auto joined(V low, V high, std::index_sequence<I...>) {
+  return __builtin_shufflevector(low, high, static_cast<int>(I)...);
+}
+
+/// Writes full vectors of the compute type; returns how many elements are done.
 template <Storage S, class Value>
+[[gnu::always_inline]] inline std::int64_t stream_row(S* to, std::int64_t depth, const Value& value) {
+  using T = compute_t<S>;
+  constexpr int kStep = lanes<T>;
+  if (reinterpret_cast<std::uintptr_t>(to) % (kStep * sizeof(S)) != 0) return 0;
+  std::int64_t i = 0;
+  for (; i + kStep <= depth; i += kStep) {
+    if constexpr (std::same_as<T, double>) {
+      stream(to + i, value(i));
+    } else {
+      using Half = Pack<float, lanes<double>>;
+      const Half low = __builtin_convertvector(value(i), Half);
+      const Half high = __builtin_convertvector(value(i + lanes<double>), Half);
+      stream(to + i, joined(low, high, std::make_index_sequence<lanes<float>>{}));
+    }
+  }
+  return i;
+}
+
+}  // namespace detail
+
+/// Rounds value(i) to the storage type, vector by vector.
+template <Write write, Storage S, class Value>
 [[gnu::always_inline]] inline void store_row(S* to, std::int64_t depth, const Value& value) {
   constexpr int kStep = lanes<double>;
-  const std::int64_t whole = depth / kStep * kStep;
-  for (std::int64_t i = 0; i < whole; i += kStep) detail::store_narrow(to + i, value(i));
-  if (whole == depth) return;
+  std::int64_t i = 0;
+  if constexpr (write == Write::streamed) i = detail::stream_row(to, depth, value);
+  for (; i + kStep <= depth; i += kStep) detail::store_narrow(to + i, value(i));
+  if (i == depth) return;
   S rest[kStep];
-  detail::store_narrow(rest, value(whole));
-  std::copy_n(rest, depth - whole, to + whole);
+  detail::store_narrow(rest, value(i));
+  std::copy_n(rest, depth - i, to + i);
 }
 
 inline Vec<double> magnitude(Vec<double> x) { return x < 0 ? -x : x; }
@@ -120,11 +158,7 @@ struct RowNorm {
 template <Storage S>
 RowNorm load_row(const S* from, std::int64_t depth, bool normalize, double* to) {
   const std::int64_t stride = row_stride(depth);
-  for_each_stored(from, depth, [&](std::int64_t i, Vec<double> x) { store(to + i, x); });
-  const double square = row_sum(stride, [&](std::int64_t i) {
-    const Vec<double> x = load(to + i);
-    return x * x;
-  });
+  const double square = convert_row(from, depth, to);
   if (!normalize) return {1, square};
   const double scale = inverse_norm(to, stride, square);
   for_each_vector(stride, [&](std::int64_t i) { store(to + i, load(to + i) * scale); });

@@ -2,196 +2,179 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
-#include "native/math/log_kernels.h"
+#include "native/cpu/pair_block.h"
+#include "native/cpu/scratch.h"
 
 namespace dpo::cpu {
 namespace {
 
-constexpr std::int64_t kElementsPerChunk = 16384;
+constexpr std::int64_t kRowElements = 16384;  // of u in a chunk
+constexpr std::int64_t kBlockRows = 16;
+constexpr std::int64_t kPartialBytes = std::int64_t{64} << 20;  // for the parameter gradients of chunks
+constexpr std::int64_t kFewestPartials = 4;
 constexpr const char* kSideNames[DPO_MAX_SIDES] = {"v", "v[1]"};
-constexpr double kSmallestSafeSquare = 1e-280;  // below it squares lose digits
-constexpr int kPartialSums = 8;                 // independent sums that the compiler can keep in vectors
 
-/// Σ term(i), in an order that depends on `count` alone.
-template <class Term>
-double sum_over(std::int64_t count, const Term& term) {
-  double sums[kPartialSums] = {};
-  std::int64_t i = 0;
-  for (; i + kPartialSums <= count; i += kPartialSums) {
-    for (int lane = 0; lane < kPartialSums; ++lane) sums[lane] += term(i + lane);
+/// Rows cut into chunks and those into blocks, by shapes alone.
+struct RowBlocks {
+  std::int64_t rows, rows_per_chunk, rows_per_block;
+
+  RowBlocks(std::int64_t row_count, std::int64_t depth, std::int64_t partial_size) : rows(row_count) {
+    const std::int64_t by_size = std::max(kBlockRows, kRowElements / depth / kBlockRows * kBlockRows);
+    const std::int64_t most = std::max(kFewestPartials, kPartialBytes / 8 / std::max<std::int64_t>(1, partial_size));
+    const std::int64_t by_partials = (row_count + most - 1) / most;
+    rows_per_chunk = std::max(by_size, (by_partials + kBlockRows - 1) / kBlockRows * kBlockRows);
+    rows_per_block = kBlockRows;
   }
-  for (; i < count; ++i) sums[0] += term(i);
-  double total = 0;
-  for (const double sum : sums) total += sum;
-  return total;
-}
+  std::int64_t chunks() const { return (rows + rows_per_chunk - 1) / rows_per_chunk; }
 
-/// What the kernels see of one pair of rows.
-struct PairGeometry {
-  double u_scale, v_scale;  // 1/‖row‖ when rows are normalised, else 1
-  double r2;                // ‖u·u_scale − v·v_scale‖²
+  /// Calls body(first row, number of rows).
+  template <class Body>
+  void for_each_block(std::int64_t chunk, const Body& body) const {
+    const std::int64_t end = std::min(rows, (chunk + 1) * rows_per_chunk);
+    for (std::int64_t begin = chunk * rows_per_chunk; begin < end; begin += rows_per_block)
+      body(begin, std::min(rows_per_block, end - begin));
+  }
 };
 
-template <class S>
-double element(const S* row, std::int64_t i) {
-  return static_cast<double>(to_compute(row[i]));
-}
-
-/// 1/‖row‖; infinite for a zero row. Rows whose squares leave the range of double are scaled first.
-template <class S>
-double inverse_norm(const S* row, std::int64_t depth) {
-  const auto squares = [&](double scale) {
-    return sum_over(depth, [=](std::int64_t i) { return (element(row, i) * scale) * (element(row, i) * scale); });
-  };
-  const double plain = squares(1);
-  if (plain > kSmallestSafeSquare && std::isfinite(plain)) return 1 / std::sqrt(plain);
-  double largest = 0;
-  for (std::int64_t i = 0; i < depth; ++i) largest = std::max(largest, std::fabs(element(row, i)));
-  const double scale = 1 / largest;
-  return std::isfinite(scale) ? scale / std::sqrt(squares(scale)) : 1 / std::sqrt(plain);
-}
-
-template <class S>
-PairGeometry geometry(const S* u, const S* v, std::int64_t depth, bool normalize) {
-  PairGeometry pair{1, 1, 0};
-  if (normalize) pair = {inverse_norm(u, depth), inverse_norm(v, depth), 0};
-  pair.r2 = sum_over(depth, [&](std::int64_t i) {
-    const double difference = element(u, i) * pair.u_scale - element(v, i) * pair.v_scale;
-    return difference * difference;
-  });
-  return pair;
-}
-
-/// The rows of a call, cut into chunks, with room for one PairGeometry per pair: [sides, N].
-class PairRows {
+/// One call: its rows, its kernels, and ln K of every pair.
+template <Storage S>
+class PairKernelCall {
  public:
-  explicit PairRows(const dpo_pair_kernel_args& args)
-      : args_(args),
-        rows_(args.u.shape[0]),
-        depth_(args.u.shape[1]),
-        rows_per_chunk_(std::max<std::int64_t>(1, kElementsPerChunk / depth_)) {}
+  PairKernelCall(dpo_job* job, const dpo_pair_kernel_args& args) : job_(job), args_(args), rows_(args.u.shape[0]) {}
+
+  dpo_status prepare() {
+    log_k_ = allocate<double>(job_, pairs());
+    return log_k_ && kernels_.prepare(job_, args_.kernel, args_.u.shape[1]) ? DPO_OK : out_of_memory(job_);
+  }
 
   std::int64_t pairs() const { return rows_ * args_.side_count; }
-  std::int64_t depth() const { return depth_; }
+  const KernelMembers& kernels() const { return kernels_; }
+  double log_k(std::int64_t pair) const { return log_k_[pair]; }
 
+  /// Calls body(block, first row, chunk) for every block once its ln K are there, then checks them.
   template <class Body>
-  dpo_status for_each_row(dpo_job* job, const Body& body) const {
-    return parallel_for(job, (rows_ + rows_per_chunk_ - 1) / rows_per_chunk_, [&](std::int64_t chunk) {
-      const std::int64_t end = std::min(rows_, (chunk + 1) * rows_per_chunk_);
-      for (std::int64_t row = chunk * rows_per_chunk_; row < end; ++row) body(row);
+  dpo_status run(const RowBlocks& blocks, bool gradients, const Body& body) {
+    const PairShape shape{args_.u.shape[1], args_.side_count, std::min(rows_, blocks.rows_per_block), gradients};
+    Scratch<double> scratch(job_, PairBlock::size(kernels_, shape));
+    const dpo_status status = parallel_for(job_, blocks.chunks(), [&](std::int64_t chunk) {
+      scratch.with_buffer([&](double* buffer) {
+        PairBlock block(kernels_, shape, buffer);
+        blocks.for_each_block(chunk, [&](std::int64_t begin, std::int64_t count) {
+          block.load<S>(args_, begin, count);
+          block.evaluate();
+          for (std::int64_t side = 0; side < args_.side_count; ++side) {
+            for (std::int64_t r = 0; r < count; ++r) log_k_[side * rows_ + begin + r] = block.log_k(block.pair(side, r));
+          }
+          body(block, begin, count, chunk);
+        });
+      });
     });
-  }
-
-  template <class S>
-  const S* row_of(const dpo_tensor& tensor, std::int64_t row) const {
-    return data<S>(tensor) + row * depth_;
-  }
-
-  template <class S>
-  dpo_status measure(dpo_job* job, PairGeometry* geometries) const {
-    const dpo_status status = for_each_row(job, [&](std::int64_t row) {
-      for (std::int32_t side = 0; side < args_.side_count; ++side) {
-        geometries[side * rows_ + row] =
-            geometry(row_of<S>(args_.u, row), row_of<S>(args_.v[side], row), depth_, args_.normalize != 0);
-      }
-    });
-    return status == DPO_OK ? check<S>(job, geometries) : status;
+    if (status == DPO_OK && scratch.exhausted()) return out_of_memory(job_);
+    return status == DPO_OK ? check() : status;
   }
 
  private:
-  /// A zero row has no direction; anything else that is not finite came from the rows.
-  template <class S>
-  dpo_status check(dpo_job* job, const PairGeometry* geometries) const {
+  dpo_status check() const {
+    const double largest =
+        args_.u.dtype == DPO_F64 ? std::numeric_limits<double>::max() : static_cast<double>(std::numeric_limits<float>::max());
     for (std::int64_t pair = 0; pair < pairs(); ++pair) {
-      if (std::isfinite(geometries[pair].r2)) continue;
-      const std::int64_t row = pair % rows_;
-      if (const dpo_status status = explain<S>(job, "u", args_.u, row); status != DPO_OK) return status;
-      if (const dpo_status status = explain<S>(job, kSideNames[pair / rows_], args_.v[pair / rows_], row); status != DPO_OK)
-        return status;
-      return fail(job, DPO_ERR_RANGE, row, "u, v: the distance of row %lld overflows", static_cast<long long>(row));
+      if (std::fabs(log_k_[pair]) <= largest) continue;
+      const std::int64_t row = pair % rows_, side = pair / rows_;
+      if (const dpo_status status = explain("u", args_.u, row); status != DPO_OK) return status;
+      if (const dpo_status status = explain(kSideNames[side], args_.v[side], row); status != DPO_OK) return status;
+      return fail(job_, DPO_ERR_RANGE, row, "u, v: log k of row %lld is not finite, or overflows", static_cast<long long>(row));
     }
     return DPO_OK;
   }
 
-  template <class S>
-  dpo_status explain(dpo_job* job, const char* name, const dpo_tensor& tensor, std::int64_t row) const {
-    const S* values = row_of<S>(tensor, row);
-    const auto first = static_cast<long long>(row * depth_);
-    for (std::int64_t i = 0; i < depth_; ++i) {
-      if (!std::isfinite(element(values, i)))
-        return fail(job, DPO_ERR_NONFINITE, first + i, "%s: element %lld is not finite", name, first + i);
+  dpo_status explain(const char* name, const dpo_tensor& tensor, std::int64_t row) const {
+    const std::int64_t depth = tensor.shape[1];
+    const S* values = data<S>(tensor) + row * depth;
+    const auto first = static_cast<long long>(row * depth);
+    bool zero = true;
+    for (std::int64_t i = 0; i < depth; ++i) {
+      const auto value = to_compute(values[i]);
+      if (!std::isfinite(value))
+        return fail(job_, DPO_ERR_NONFINITE, first + i, "%s: element %lld is not finite", name, first + i);
+      zero = zero && value == 0;
     }
-    if (args_.normalize != 0 && !std::isfinite(inverse_norm(values, depth_))) {
-      return fail(job, DPO_ERR_RANGE, first, "%s: row %lld is zero and cannot be normalised", name, static_cast<long long>(row));
+    if (zero && kernels_.normalizes()) {
+      return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is zero and cannot be normalised", name, static_cast<long long>(row));
     }
     return DPO_OK;
   }
 
+  dpo_job* job_;
   const dpo_pair_kernel_args& args_;
-  std::int64_t rows_, depth_, rows_per_chunk_;
+  std::int64_t rows_;
+  KernelMembers kernels_;
+  double* log_k_ = nullptr;
 };
 
-math::RadialLogKernel<double> log_kernel(const dpo_pair_kernel_args& args, double r2) {
-  return math::rbf_log_kernel(r2, get(args.parameters, 0));
-}
-
-template <class S>
+template <Storage S>
 dpo_status forward(dpo_job* job, const dpo_pair_kernel_args& args) {
-  const PairRows rows(args);
-  auto* geometries = allocate<PairGeometry>(job, rows.pairs());
-  if (!geometries) return out_of_memory(job);
-  if (const dpo_status status = rows.measure<S>(job, geometries); status != DPO_OK) return status;
-  if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-  for (std::int64_t pair = 0; pair < rows.pairs(); ++pair) set(args.log_k, pair, log_kernel(args, geometries[pair].r2).value);
+  PairKernelCall<S> call(job, args);
+  if (const dpo_status status = call.prepare(); status != DPO_OK) return status;
+  const std::int64_t rows = args.u.shape[0], members = call.kernels().count();
+  const bool responsible = present(args.responsibilities);
+  auto* responsibilities = allocate<double>(job, responsible ? call.pairs() * members : 1);
+  if (!responsibilities) return out_of_memory(job);
+  const RowBlocks blocks(rows, args.u.shape[1], 0);
+  const dpo_status status = call.run(blocks, false, [&](PairBlock& block, std::int64_t begin, std::int64_t count, std::int64_t) {
+    if (!responsible) return;
+    for (std::int64_t side = 0; side < args.side_count; ++side) {
+      for (std::int64_t r = 0; r < count; ++r) {
+        for (std::int32_t m = 0; m < members; ++m) {
+          responsibilities[(side * rows + begin + r) * members + m] = block.responsibility(block.pair(side, r), m);
+        }
+      }
+    }
+  });
+  if (status != DPO_OK) return status;
+  if (const dpo_status begun = host->begin_writes(job); begun != DPO_OK) return begun;
+  if (present(args.log_k)) {
+    for (std::int64_t pair = 0; pair < call.pairs(); ++pair) set(args.log_k, pair, call.log_k(pair));
+  }
+  for (std::int64_t i = 0; responsible && i < call.pairs() * members; ++i) set(args.responsibilities, i, responsibilities[i]);
+  call.kernels().write_shares(args.shares, args.entropies);
   return DPO_OK;
 }
 
-/// Gradients of one row of u and of its partners. With û = u·u_scale and dr²/dû = 2(û − v̂), normalising projects out the part
-/// along û, which is û·(û·(û − v̂)) = û·r²/2.
-template <class S>
-void pull_back_row(const dpo_pair_kernel_vjp_args& args, const PairRows& rows, const PairGeometry* geometries,
-                   const double* r2_grads, std::int64_t row) {
-  const std::int64_t count = args.forward.u.shape[0];
-  const std::int32_t sides = args.forward.side_count;
-  const S* u = rows.row_of<S>(args.forward.u, row);
-  const double along = args.forward.normalize != 0 ? 0.5 : 0.0;
-  for (std::int64_t i = 0; i < rows.depth(); ++i) {
-    double grad_u = 0;
-    for (std::int32_t side = 0; side < sides; ++side) {
-      const PairGeometry& pair = geometries[side * count + row];
-      const double grad = 2 * r2_grads[side * count + row];
-      const double u_unit = element(u, i) * pair.u_scale;
-      const double v_unit = element(rows.row_of<S>(args.forward.v[side], row), i) * pair.v_scale;
-      const double difference = u_unit - v_unit;
-      grad_u += grad * pair.u_scale * (difference - along * pair.r2 * u_unit);
-      const double grad_v = grad * pair.v_scale * (-difference - along * pair.r2 * v_unit);
-      data<S>(args.grad_v[side])[row * rows.depth() + i] = to_storage<S>(static_cast<compute_t<S>>(grad_v));
-    }
-    data<S>(args.grad_u)[row * rows.depth() + i] = to_storage<S>(static_cast<compute_t<S>>(grad_u));
-  }
-}
-
-template <class S>
+template <Write write, Storage S>
 dpo_status pull_back(dpo_job* job, const dpo_pair_kernel_vjp_args& args) {
-  const PairRows rows(args.forward);
-  auto* geometries = allocate<PairGeometry>(job, rows.pairs());
-  auto* r2_grads = allocate<double>(job, rows.pairs());
-  if (!geometries || !r2_grads) return out_of_memory(job);
-  if (const dpo_status status = rows.measure<S>(job, geometries); status != DPO_OK) return status;
-  if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-
-  double grad_sigma = 0;
-  for (std::int64_t pair = 0; pair < rows.pairs(); ++pair) {
-    const auto kernel = log_kernel(args.forward, geometries[pair].r2);
-    const double upstream = get(args.upstream, pair);
-    r2_grads[pair] = upstream * kernel.r2_slope;
-    grad_sigma += upstream * kernel.sigma_slope;
+  const dpo_pair_kernel_args& given = args.forward;
+  PairKernelCall<S> call(job, given);
+  if (const dpo_status status = call.prepare(); status != DPO_OK) return status;
+  const std::int64_t rows = given.u.shape[0], size = call.kernels().places().size;
+  const RowBlocks blocks(rows, given.u.shape[1], size);
+  auto* partials = allocate<double>(job, blocks.chunks() * size);
+  if (!partials) return out_of_memory(job);
+  if (!host->discards_results(job)) {
+    const auto nothing = [](PairBlock&, std::int64_t, std::int64_t, std::int64_t) {};
+    if (const dpo_status status = call.run(blocks, false, nothing); status != DPO_OK) return status;
   }
-  set(args.grad_parameters, 0, grad_sigma);
-  return rows.for_each_row(job, [&](std::int64_t row) { pull_back_row<S>(args, rows, geometries, r2_grads, row); });
+  if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
+  std::fill_n(partials, blocks.chunks() * size, 0.0);
+  const dpo_status status =
+      call.run(blocks, true, [&](PairBlock& block, std::int64_t begin, std::int64_t count, std::int64_t chunk) {
+        for (std::int64_t side = 0; side < given.side_count; ++side) {
+          for (std::int64_t r = 0; r < count; ++r)
+            block.set_upstream(block.pair(side, r), get(args.upstream, side * rows + begin + r));
+        }
+        block.pull_back(partials + chunk * size);
+        for (std::int64_t r = 0; r < count; ++r) block.write_gradients<write, S>(args, begin, r, partials + chunk * size);
+        if constexpr (write == Write::streamed) stream_fence();
+      });
+  if (status != DPO_OK) return status;
+  for (std::int64_t chunk = 1; chunk < blocks.chunks(); ++chunk) {
+    for (std::int64_t i = 0; i < size; ++i) partials[i] += partials[chunk * size + i];
+  }
+  call.kernels().write_gradients(partials, args.entropy_upstream, args.grad_kernel);
+  return DPO_OK;
 }
 
 }  // namespace
@@ -201,7 +184,11 @@ dpo_status pair_kernel(dpo_job* job, const dpo_pair_kernel_args* args) {
 }
 
 dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args) {
-  return dispatch_storage(args->forward.u.dtype, [&]<class S>() { return pull_back<S>(job, *args); });
+  return dispatch_storage(args->forward.u.dtype, [&]<class S>() {
+    const dpo_tensor& u = args->forward.u;
+    const std::int64_t bytes = u.shape[0] * u.shape[1] * static_cast<std::int64_t>(sizeof(S));
+    return bytes > kStreamBytes ? pull_back<Write::streamed, S>(job, *args) : pull_back<Write::cached, S>(job, *args);
+  });
 }
 
 }  // namespace dpo::cpu

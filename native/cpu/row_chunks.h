@@ -9,6 +9,9 @@ namespace dpo::cpu {
 inline constexpr std::int64_t kElementsPerChunk = 32768;             // enough work to outweigh waking a thread
 inline constexpr std::int64_t kStreamBytes = std::int64_t{4} << 20;  // results larger than this go around the caches
 
+/// How results are written: into the caches, or around them when they are far larger than those.
+enum class Write { cached, streamed };
+
 struct RowChunks {
   std::int64_t rows, rows_per_chunk;
 

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "native/cpu/logit_map.h"
+#include "native/cpu/row_chunks.h"
 #include "native/cpu/simd.h"
 #include "native/math/log_sum_exp.h"
 
@@ -218,9 +219,6 @@ class Softmax {
   Map map_;
   T high_, low_;
 };
-
-/// How pull-backs write: into the caches, or around them when the result is far larger than those.
-enum class Write { cached, streamed };
 
 /// A full vector's count of elements, as opposed to one that is only known when the end of a row is reached.
 template <class T>

@@ -28,61 +28,66 @@ void evaluate_base(const KernelMember& member, const SeenRows& of, std::int64_t 
   if (math::seen_by(member.base.kind) == math::Seen::squared_distance) {
     for (std::int64_t l = 0; l < count; ++l) base[l] = distance_to_landmark(member, of, r, l, base[l]);
   }
-  double largest = -std::numeric_limits<double>::infinity();
-  evaluate_formula(
+  evaluate_formula_of_vectors(
       member.base, count,
-      [&](std::int64_t l) {
-        return Seen{base[l], of.squares[r], member.landmark_squares[l]};
+      [&](std::int64_t l, int n) {
+        return math::InnerProducts<Vec<double>>{load_partial(base + l, n, 0.0), broadcast(of.squares[r]),
+                                                load_partial(member.landmark_squares + l, n, 1.0)};
       },
-      [&](std::int64_t l, const LogKernelPoint& point) {
-        base[l] = point.value;
-        slopes[l] = point.slopes.uv;
-        self_slopes[l] = point.slopes.uu;
-        largest = std::max(largest, point.value);
+      [&](std::int64_t l, int n, const math::InnerProductPoint<Vec<double>>& point) {
+        store_partial(base + l, n, point.value);
+        store_partial(slopes + l, n, point.slopes.uv);
+        store_partial(self_slopes + l, n, point.slopes.uu);
       });
-  for (std::int64_t l = 0; l < count; ++l) base[l] = std::exp(base[l] - largest);
-  scratch.log_scales[r] = largest;
+  scratch.log_scales[r] = *std::max_element(base, base + count);
+  for (std::int64_t l = 0; l < count; l += lanes<double>) {
+    const int n = static_cast<int>(std::min<std::int64_t>(lanes<double>, count - l));
+    store_partial(base + l, n, exp(load_partial(base + l, n, 0.0) - scratch.log_scales[r]));
+  }
+}
+
+/// to [columns] = x [rows]·matrix [rows, columns].
+void multiply(const double* x, const double* matrix, std::int64_t rows, std::int64_t columns, double* to) {
+  std::fill_n(to, columns, 0.0);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) to[j] += x[i] * matrix[i * columns + j];
+  }
 }
 
 }  // namespace
 
 void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace) {
-  const std::int64_t count = member.linear.width();
+  const std::int64_t count = member.linear.width(), rank = member.rank();
   member.linear.apply(of.rows, of.stride, of.count, scratch.base, workspace);
   for (std::int64_t r = 0; r < of.count; ++r) {
     evaluate_base(member, of, r, scratch);
-    const double* base = scratch.base + r * count;
-    for (std::int64_t k = 0; k < member.rank(); ++k) {
-      double feature = 0;
-      for (std::int64_t l = 0; l < count; ++l) feature += member.projection[k * count + l] * base[l];
-      scratch.features[r * member.rank() + k] = feature;
-    }
+    multiply(scratch.base + r * count, member.projection_transpose, count, rank, scratch.features + r * rank);
   }
 }
 
 void spectral_pull_back(const KernelMember& member, const SeenRows& of, bool normalized, const SpectralScratch& scratch,
-                        double* row_grads, double* workspace) {
-  const std::int64_t count = member.linear.width();
+                        bool overwrite, double* row_grads, double* workspace) {
+  const std::int64_t count = member.linear.width(), rank = member.rank();
   const bool of_distance = math::seen_by(member.base.kind) == math::Seen::squared_distance;
+  double* along = scratch.log_scales;  // no longer needed
   for (std::int64_t r = 0; r < of.count; ++r) {
-    double* base = scratch.base + r * count;
-    double along = 0;
-    for (std::int64_t l = 0; l < count; ++l) {
-      double grad = 0;
-      for (std::int64_t k = 0; k < member.rank(); ++k)
-        grad += scratch.grads[r * member.rank() + k] * member.projection[k * count + l];
-      grad *= base[l];
+    double* coefficients = scratch.coefficients + r * count;
+    multiply(scratch.grads + r * rank, member.projection, rank, count, coefficients);
+    along[r] = 0;
+    for (std::int64_t l = r * count; l < (r + 1) * count; ++l) {
+      const double grad = scratch.coefficients[l] * scratch.base[l];
+      const double inner = grad * scratch.slopes[l];
       // ‖u − l‖² = ‖u‖² − 2⟨u, l⟩ + ‖l‖².
-      const double inner = grad * scratch.slopes[r * count + l];
-      base[l] = of_distance ? -2 * inner : inner;
-      along += of_distance ? 2 * inner : 2 * grad * scratch.self_slopes[r * count + l];
+      scratch.coefficients[l] = of_distance ? -2 * inner : inner;
+      along[r] += 2 * (of_distance ? inner : grad * scratch.self_slopes[l]);
     }
-    if (normalized) continue;
+  }
+  member.linear.pull_back(scratch.coefficients, of.count, overwrite, row_grads, of.stride, workspace);
+  for (std::int64_t r = 0; !normalized && r < of.count; ++r) {
     const double* row = of.rows + r * of.stride;
     double* to = row_grads + r * of.stride;
-    for_each_vector(of.stride, [=](std::int64_t i) { store(to + i, load(to + i) + along * load(row + i)); });
+    for_each_vector(of.stride, [=](std::int64_t i) { store(to + i, load(to + i) + along[r] * load(row + i)); });
   }
-  member.linear.pull_back(scratch.base, of.count, row_grads, of.stride, workspace);
 }
 
 }  // namespace dpo::cpu

@@ -18,19 +18,20 @@ struct SeenRows {
 
 /// What a block of rows needs, [rows] each, and between the pull-back and the values that came before it.
 struct SpectralScratch {
-  double* base;         // [rows, M] base values over the row's largest
-  double* slopes;       // [rows, M] of ln base in the squared distance or the inner product
-  double* self_slopes;  // [rows, M] of ln base in ‖u‖², where it depends on it
-  double* features;     // [rows, rank]
-  double* log_scales;   // [rows]
-  double* grads;        // [rows, rank] in the features
+  double* base;          // [rows, M] base values over the row's largest
+  double* slopes;        // [rows, M] of ln base in the squared distance or the inner product
+  double* self_slopes;   // [rows, M] of ln base in ‖u‖², where it depends on it
+  double* features;      // [rows, rank]
+  double* log_scales;    // [rows]
+  double* grads;         // [rows, rank] in the features
+  double* coefficients;  // [rows, M] in the inner products with landmarks
 };
 
 void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace);
 
-/// row_grads [count, stride] += the gradient in the rows. Where rows are normalised, that along the row itself, which goes
+/// row_grads [count, stride] = or += the gradient in the rows. Where rows are normalised, that along the row itself, which goes
 /// nowhere, is left out.
 void spectral_pull_back(const KernelMember& member, const SeenRows& of, bool normalized, const SpectralScratch& scratch,
-                        double* row_grads, double* workspace);
+                        bool overwrite, double* row_grads, double* workspace);
 
 }  // namespace dpo::cpu

@@ -43,10 +43,11 @@ export function expectGradientOf(actual: Tensor, truth: Numbers, termSums: Numbe
   else expectGradient(data, truth, { termSums, label });
 }
 
-/** Every tensor and number within a result, by its path. */
+/** Every tensor and number within a result, by its path; of a string the path tells what it is. */
 function leavesOf(value: unknown, path: string): [string, Numbers][] {
   if (value instanceof Tensor) return [[`${path}:${value.dtype}[${value.shape.join()}]`, value.data]];
   if (typeof value === "number") return [[path, [value]]];
+  if (typeof value === "string") return [[`${path}: ${value}`, [0]]];
   if (typeof value !== "object" || value === null) throw new TypeError(`${path}: ${String(value)} is no part of a result`);
   return Object.entries(value).flatMap(([key, member]) => leavesOf(member, `${path}.${key}`));
 }

@@ -3,7 +3,7 @@
  * memory; inputs stay as they were, and so does supplied memory when the call is refused.
  */
 
-import { DpoKernelsError, type DType, Tensor, tensor, threads, useThreads, type VectorInput, zeros } from "dpo-kernels";
+import { DpoKernelsError, type DType, FormulaKernel, MixtureKernel, Tensor, tensor, threads, useThreads, type VectorInput, zeros } from "dpo-kernels";
 import { afterEach, describe, expect, it } from "vitest";
 import { expectBitwiseEqual } from "./bounds.js";
 import { expectSameResults, type Faces } from "./cases.js";
@@ -129,7 +129,7 @@ function filled(like: Tensor, value: number): Tensor {
   return result;
 }
 
-/** The value with every tensor and typed array in it replaced. */
+/** The value with every tensor and typed array in it replaced, but for those of kernels. */
 function mapTensors<T>(value: T, replace: (tensor: Tensor) => Tensor): T {
   return mapped(value, replace) as T;
 }
@@ -138,7 +138,7 @@ function mapped(value: unknown, replace: (tensor: Tensor) => Tensor): unknown {
   if (value instanceof Tensor) return replace(value);
   if (isVector(value)) return replace(new Tensor(value, [value.length], vectorDType(value))).data;
   if (Array.isArray(value)) return value.map((member) => mapped(member, replace));
-  if (typeof value !== "object" || value === null) return value;
+  if (typeof value !== "object" || value === null || value instanceof FormulaKernel || value instanceof MixtureKernel) return value;
   return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, mapped(member, replace)]));
 }
 
