@@ -30,7 +30,6 @@ typedef struct dpo_gram_gradients {
 typedef struct dpo_gram_vjp_args {
   dpo_gram_rows rows;
   dpo_tensor upstream; /* [N, M] f32 f64 */
-  dpo_tensor gram;     /* [N, M] as gram returned it, optional */
   dpo_gram_gradients grads;
 } dpo_gram_vjp_args;
 

@@ -67,10 +67,14 @@ inline dpo_status check_finite(dpo_job* job, const char* name, const dpo_tensor&
     const U* values = data<U>(tensor);
     return parallel_for(job, chunks, [&](std::int64_t chunk) {
       const std::int64_t begin = chunk * kChunk, end = std::min(count, begin + kChunk);
-      compute_t<U> poison = 0;
-      for (std::int64_t i = begin; i < end; ++i) poison += to_compute(values[i]) * 0;
+      using T = compute_t<U>;
+      Vec<T> poison{};  // stays 0 while every element is finite
+      std::int64_t i = begin;
+      for (; i + lanes<T> <= end; i += lanes<T>) poison += load(values + i) * T(0);
+      if (i < end) poison += load_partial(values + i, static_cast<int>(end - i), T(0)) * T(0);
+      const bool finite = horizontal_sum(poison) == 0;
       bad[chunk] = -1;
-      for (std::int64_t i = begin; poison != 0 && i < end && bad[chunk] < 0; ++i) {
+      for (i = begin; !finite && i < end && bad[chunk] < 0; ++i) {
         if (!std::isfinite(to_compute(values[i]))) bad[chunk] = i;
       }
     });
