@@ -35,8 +35,6 @@ export interface GramGradients {
 export interface GramVjpArgs extends GramRows {
   /** [N, M] f32 f64: gradient of the loss in each element of the matrix. */
   upstream: Tensor;
-  /** [N, M] as gram returned it for these rows. Spares the pull-back of a single rbf a third of its work. */
-  gram?: Tensor;
 }
 
 export interface GramReduceArgs extends GramRows {
@@ -104,7 +102,7 @@ export function* gramSteps(args: GramRows, { out }: GramOut): Steps<Tensor> {
 export function* gramVjpSteps(args: GramVjpArgs, { out }: GramVjpOut): Steps<GramGradients> {
   const frame = new Frame("gramVjp");
   writeGramRows(frame, args);
-  frame.input("upstream", args.upstream).optionalInput("gram", args.gram);
+  frame.input("upstream", args.upstream);
   const grads = gramGradientResults(frame, args, out);
   yield frame;
   return grads();

@@ -30,7 +30,6 @@ typedef struct dpo_gram_gradients {
 typedef struct dpo_gram_vjp_args {
   dpo_gram_rows rows;
   dpo_tensor upstream; /* [N, M] f32 f64 */
-  dpo_tensor gram;     /* [N, M] as gram returned it, optional */
   dpo_gram_gradients grads;
 } dpo_gram_vjp_args;
 
@@ -62,15 +61,15 @@ typedef struct dpo_mmd_args {
 #ifdef __cplusplus
 namespace dpo {
 struct Status;
-Status check(const dpo_gram_args& args);                     // shapes, dtypes, options
-Status check_contents(const dpo_gram_args& args);            // what the small arrays hold
-Status check(const dpo_gram_vjp_args& args);                 // shapes, dtypes, options
-Status check_contents(const dpo_gram_vjp_args& args);        // what the small arrays hold
-Status check(const dpo_gram_reduce_args& args);              // shapes, dtypes, options
-Status check_contents(const dpo_gram_reduce_args& args);     // what the small arrays hold
-Status check(const dpo_gram_reduce_vjp_args& args);          // shapes, dtypes, options
+Status check(const dpo_gram_args& args);                      // shapes, dtypes, options
+Status check_contents(const dpo_gram_args& args);             // what the small arrays hold
+Status check(const dpo_gram_vjp_args& args);                  // shapes, dtypes, options
+Status check_contents(const dpo_gram_vjp_args& args);         // what the small arrays hold
+Status check(const dpo_gram_reduce_args& args);               // shapes, dtypes, options
+Status check_contents(const dpo_gram_reduce_args& args);      // what the small arrays hold
+Status check(const dpo_gram_reduce_vjp_args& args);           // shapes, dtypes, options
 Status check_contents(const dpo_gram_reduce_vjp_args& args);  // what the small arrays hold
-Status check(const dpo_mmd_args& args);                      // shapes, dtypes, options
-Status check_contents(const dpo_mmd_args& args);             // what the small arrays hold
+Status check(const dpo_mmd_args& args);                       // shapes, dtypes, options
+Status check_contents(const dpo_mmd_args& args);              // what the small arrays hold
 }  // namespace dpo
 #endif

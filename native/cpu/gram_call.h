@@ -55,16 +55,48 @@ void mirror(T* matrix, std::int64_t stride, TilePlace at) {
   }
 }
 
+/// Fails because of the first element of an f32 or f64 tensor that is not finite.
+inline dpo_status check_finite(dpo_job* job, const char* name, const dpo_tensor& tensor) {
+  constexpr std::int64_t kChunk = std::int64_t{1} << 18;
+  std::int64_t count = 1;
+  for (std::int32_t axis = 0; axis < tensor.rank; ++axis) count *= tensor.shape[axis];
+  const std::int64_t chunks = (count + kChunk - 1) / kChunk;
+  auto* bad = allocate<std::int64_t>(job, chunks);
+  if (!bad) return out_of_memory(job);
+  const dpo_status status = dispatch_storage(tensor.dtype, [&]<class U>() {
+    const U* values = data<U>(tensor);
+    return parallel_for(job, chunks, [&](std::int64_t chunk) {
+      const std::int64_t begin = chunk * kChunk, end = std::min(count, begin + kChunk);
+      using T = compute_t<U>;
+      Vec<T> poison{};  // stays 0 while every element is finite
+      std::int64_t i = begin;
+      for (; i + lanes<T> <= end; i += lanes<T>) poison += load(values + i) * T(0);
+      if (i < end) poison += load_partial(values + i, static_cast<int>(end - i), T(0)) * T(0);
+      const bool finite = horizontal_sum(poison) == 0;
+      bad[chunk] = -1;
+      for (i = begin; !finite && i < end && bad[chunk] < 0; ++i) {
+        if (!std::isfinite(to_compute(values[i]))) bad[chunk] = i;
+      }
+    });
+  });
+  if (status != DPO_OK) return status;
+  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+    if (bad[chunk] < 0) continue;
+    const auto index = static_cast<long long>(bad[chunk]);
+    return fail(job, DPO_ERR_NONFINITE, index, "%s: element %lld is not finite", name, index);
+  }
+  return DPO_OK;
+}
+
 template <class S>
 class GramCall {
  public:
   using T = compute_t<S>;
 
-  GramCall(dpo_job* job, const dpo_gram_rows& of)
-      : job_(job), of_(of), workspace_(job, kGramTile * kGramTile) {}
+  GramCall(dpo_job* job, const dpo_gram_rows& of) : job_(job), of_(of), workspace_(job, 2 * kGramTile * kGramTile) {}
 
-  /// Checks and maps the rows.
-  dpo_status prepare(bool gradient) {
+  /// Checks and maps the rows. Without y, x serves as both.
+  dpo_status prepare(RowUses of_x, RowUses of_y) {
     if (!plan_.prepare(job_, of_)) return out_of_memory(job_);
     x_.emplace(job_, plan_, "x", of_.x);
     if (const dpo_status status = x_->measure(); status != DPO_OK) return status;
@@ -77,19 +109,44 @@ class GramCall {
       mean = rows_mean();
       if (!mean) return out_of_memory(job_);
     }
-    if (const dpo_status status = x_->map(mean, {true, !y_, gradient}); status != DPO_OK) return status;
-    return y_ ? y_->map(mean, {false, true, gradient}) : DPO_OK;
+    if (!y_) return x_->map(mean, {true, true, of_x.gradient});
+    if (const dpo_status status = x_->map(mean, of_x); status != DPO_OK) return status;
+    return y_->map(mean, of_y);
   }
 
   const GramPlan& plan() const { return plan_; }
+  GramPairs<T> pairs_of_x() const { return {&plan_, &x_->mapped(), &x_->mapped(), true}; }
+  GramPairs<T> pairs_of_y() const { return {&plan_, &y_->mapped(), &y_->mapped(), true}; }
+  /// y against x.
+  GramPairs<T> transposed_pairs() const { return y_ ? GramPairs<T>{&plan_, &y_->mapped(), &x_->mapped(), false} : pairs_of_x(); }
   GramPairs<T> pairs() const { return {&plan_, &x_->mapped(), y_ ? &y_->mapped() : &x_->mapped(), !y_}; }
 
-  /// Calls body(place, buffer of one tile, its stride) for every tile, of the same rows for those on and above the diagonal.
+  /// Room for the sums of parameter gradients, at 0; or null.
+  double* zero_sums() const {
+    const std::int64_t size = plan_.members.places().size;
+    auto* sums = allocate<double>(job_, size);
+    if (sums) std::fill_n(sums, size, 0.0);
+    return sums;
+  }
+
+  /// Takes the gradients of mapped rows back and writes everything.
+  dpo_status write_gradients(const dpo_gram_gradients& grads, double* sums) {
+    if (const dpo_status status = host->begin_writes(job_); status != DPO_OK) return status;
+    if (const dpo_status status = x_->pull_back(grads.x, sums); status != DPO_OK) return status;
+    if (y_) {
+      if (const dpo_status status = y_->pull_back(grads.y, sums); status != DPO_OK) return status;
+    }
+    plan_.members.write_gradients(sums, 0, grads.kernel);
+    return DPO_OK;
+  }
+
+  /// Calls body(index, place, buffer of two tiles, their stride) for every tile, of the same rows for those on and above the
+  /// diagonal.
   template <class Body>
   dpo_status for_each_tile(const GramPairs<T>& pairs, const Body& body) {
     const TileGrid grid(pairs.rows(), pairs.cols(), pairs.same);
     const dpo_status status = parallel_for(job_, grid.count(), [&](std::int64_t chunk) {
-      workspace_.with_buffer([&](T* buffer) { body(grid.place(chunk), buffer, grid.side()); });
+      workspace_.with_buffer([&](T* buffer) { body(chunk, grid.place(chunk), buffer, grid.side()); });
     });
     return status == DPO_OK && workspace_.exhausted() ? out_of_memory(job_) : status;
   }

@@ -57,7 +57,8 @@ struct GramPlan {
     const GradientPlaces& full = members.places();
     for (std::size_t m = 0; m < static_cast<std::size_t>(members.count()); ++m) {
       const KernelMember& member = members[static_cast<std::int32_t>(m)];
-      for (std::int64_t p = 0; p < member.formula.parameter_count; ++p) to[full.parameters[m] + p] += from[places.parameters[m] + p];
+      for (std::int64_t p = 0; p < member.formula.parameter_count; ++p)
+        to[full.parameters[m] + p] += from[places.parameters[m] + p];
       for (std::int64_t i = 0; member.map == KernelMap::diagonal && i < depth; ++i)
         to[full.factors[m] + i] += from[places.diagonals[m] + i];
     }

@@ -8,7 +8,7 @@
 namespace dpo::cpu {
 namespace {
 
-constexpr std::int64_t kElementsPerChunk = 65536;
+constexpr std::int64_t kElementsOfChunk = 65536;
 constexpr std::int64_t kPackedRows = 96;
 
 std::int64_t blocks_of(std::int64_t extent, std::int64_t block) { return (extent + block - 1) / block; }
@@ -19,12 +19,12 @@ std::int64_t blocks_of(std::int64_t extent, std::int64_t block) { return (extent
 template <class S>
 struct GramRows<S>::Chunk {
   std::int64_t begin, rows;
-  double* seen;      // [rows, stride]
-  double* centred;   // [rows, stride]: without the mean
-  double* squares;   // [rows]
-  double* scales;    // [rows]
-  double* grads;     // [rows, stride] in the rows as kernels see them
-  double* mapped;    // [rows, widest map]
+  double* seen;     // [rows, stride]
+  double* centred;  // [rows, stride]: without the mean
+  double* squares;  // [rows]
+  double* scales;   // [rows]
+  double* grads;    // [rows, stride] in the rows as kernels see them
+  double* mapped;   // [rows, widest map]
   double* mapped_grads;
   SpectralScratch spectral;
   double* workspace;
@@ -39,7 +39,7 @@ GramRows<S>::GramRows(dpo_job* job, const GramPlan& plan, const char* name, cons
       count_(rows.shape[0]),
       depth_(rows.shape[1]),
       stride_(row_stride(depth_)),
-      rows_per_chunk_(std::clamp<std::int64_t>(kElementsPerChunk / depth_, 1, 256)),
+      rows_per_chunk_(std::clamp<std::int64_t>(kElementsOfChunk / depth_, 1, 256)),
       normalize_(plan.members.normalizes()),
       scratch_(job, chunk_size()) {}
 
@@ -58,7 +58,7 @@ std::int64_t GramRows<S>::chunk_size() const {
     landmarks = std::max(landmarks, member.linear.width());
     rank = std::max(rank, member.rank());
   }
-  return rows_per_chunk_ * (3 * stride_ + 2 * widest + 3 * landmarks + 2 * rank + 3) + LinearMap::workspace() + 16 * 64;
+  return rows_per_chunk_ * (3 * stride_ + 2 * widest + 4 * landmarks + 2 * rank + 3) + LinearMap::matrix_workspace() + 16 * 64;
 }
 
 template <class S>
@@ -80,7 +80,7 @@ typename GramRows<S>::Chunk GramRows<S>::load_chunk(std::int64_t index, double* 
   chunk.begin = index * rows_per_chunk_;
   chunk.rows = std::min(rows_per_chunk_, count_ - chunk.begin);
   const std::int64_t n = rows_per_chunk_;
-  chunk.workspace = take(LinearMap::workspace());
+  chunk.workspace = take(LinearMap::matrix_workspace());
   chunk.seen = take(n * stride_);
   chunk.centred = take(n * stride_);
   chunk.grads = take(n * stride_);
@@ -91,6 +91,7 @@ typename GramRows<S>::Chunk GramRows<S>::load_chunk(std::int64_t index, double* 
   chunk.spectral.base = take(n * landmarks);
   chunk.spectral.slopes = take(n * landmarks);
   chunk.spectral.self_slopes = take(n * landmarks);
+  chunk.spectral.coefficients = take(n * landmarks);
   chunk.spectral.features = take(n * rank);
   chunk.spectral.grads = take(n * rank);
   chunk.spectral.log_scales = take(n);
@@ -100,7 +101,8 @@ typename GramRows<S>::Chunk GramRows<S>::load_chunk(std::int64_t index, double* 
     chunk.squares[r] = norm.square;
     chunk.scales[r] = norm.scale;
     double* centred = chunk.centred + r * stride_;
-    for_each_vector(stride_, [&](std::int64_t i) { store(centred + i, mean_ ? load(seen + i) - load(mean_ + i) : load(seen + i)); });
+    for_each_vector(stride_,
+                    [&](std::int64_t i) { store(centred + i, mean_ ? load(seen + i) - load(mean_ + i) : load(seen + i)); });
   }
   return chunk;
 }
@@ -141,10 +143,12 @@ dpo_status GramRows<S>::fail_at(std::int64_t row) const {
   bool zero = true;
   for (std::int64_t i = 0; i < depth_; ++i) {
     const T value = to_compute(values[i]);
-    if (!std::isfinite(value)) return fail(job_, DPO_ERR_NONFINITE, first + i, "%s: element %lld is not finite", name_, first + i);
+    if (!std::isfinite(value))
+      return fail(job_, DPO_ERR_NONFINITE, first + i, "%s: element %lld is not finite", name_, first + i);
     zero = zero && value == 0;
   }
-  if (zero) return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is zero and cannot be normalised", name_, static_cast<long long>(row));
+  if (zero)
+    return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is zero and cannot be normalised", name_, static_cast<long long>(row));
   return fail(job_, DPO_ERR_RANGE, first, "%s: row %lld is so long that distances overflow", name_, static_cast<long long>(row));
 }
 
@@ -204,8 +208,9 @@ dpo_status GramRows<S>::map(const double* mean, RowUses uses) {
   for (const MappedRows<T>& to : mapped_) {
     for (std::int64_t row = 0; row < count_; ++row) {
       if (to.norms[row] <= longest) continue;
-      return fail(job_, DPO_ERR_RANGE, row * depth_, "%s: what the kernel's factor makes of row %lld is so long that distances overflow",
-                  name_, static_cast<long long>(row));
+      return fail(job_, DPO_ERR_RANGE, row * depth_,
+                  "%s: what the kernel's factor makes of row %lld is so long that distances overflow", name_,
+                  static_cast<long long>(row));
     }
   }
   return pack(uses);
@@ -228,12 +233,12 @@ void GramRows<S>::map_chunk(const Chunk& chunk, std::size_t place) const {
       }
       break;
     case KernelMap::factor:
-      member.linear.apply(chunk.centred, stride_, chunk.rows, to, chunk.workspace);
+      member.linear.apply(chunk.centred, chunk.rows, to, chunk.workspace);
       break;
     case KernelMap::frequencies: {
       const std::int64_t count = member.linear.width();
       const double scale = 1 / std::sqrt(static_cast<double>(count));
-      member.linear.apply(chunk.seen, stride_, chunk.rows, chunk.mapped_grads, chunk.workspace);
+      member.linear.apply(chunk.seen, chunk.rows, chunk.mapped_grads, chunk.workspace);
       for (std::int64_t r = 0; r < chunk.rows; ++r) {
         for (std::int64_t k = 0; k < count; ++k) {
           const double phase = chunk.mapped_grads[r * count + k];
@@ -373,7 +378,7 @@ void GramRows<S>::pull_back_map(const Chunk& chunk, std::size_t place, double* s
       }
       break;
     case KernelMap::factor:
-      member.linear.pull_back(grads, chunk.rows, chunk.grads, stride_, chunk.workspace);
+      member.linear.pull_back(grads, chunk.rows, false, chunk.grads, chunk.workspace);
       break;
     case KernelMap::frequencies: {
       const std::int64_t count = member.linear.width();
@@ -384,7 +389,7 @@ void GramRows<S>::pull_back_map(const Chunk& chunk, std::size_t place, double* s
                                         grads[r * width + k] * static_cast<double>(features[count + k]);
         }
       }
-      member.linear.pull_back(chunk.mapped, chunk.rows, chunk.grads, stride_, chunk.workspace);
+      member.linear.pull_back(chunk.mapped, chunk.rows, false, chunk.grads, chunk.workspace);
       break;
     }
     default: {
@@ -398,7 +403,7 @@ void GramRows<S>::pull_back_map(const Chunk& chunk, std::size_t place, double* s
           parameter_sums[k] += grad * chunk.spectral.features[r * width + k] / (2 * root);
         }
       }
-      spectral_pull_back(member, rows, normalize_, chunk.spectral, chunk.grads, chunk.workspace);
+      spectral_pull_back(member, rows, normalize_, chunk.spectral, false, chunk.grads, chunk.workspace);
     }
   }
 }
@@ -411,7 +416,7 @@ void GramRows<S>::store_gradient(const Chunk& chunk, const dpo_tensor& grads) co
     const double* row = chunk.seen + r * stride_;
     const double along = normalize_ ? inner_product(grad, row, stride_) : 0;
     const double scale = chunk.scales[r];
-    store_row(data<S>(grads) + (chunk.begin + r) * depth_, depth_,
+    store_row<Write::cached>(data<S>(grads) + (chunk.begin + r) * depth_, depth_,
               [&](std::int64_t i) { return (load(grad + i) - along * load(row + i)) * scale; });
   }
 }

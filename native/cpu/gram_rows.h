@@ -27,10 +27,10 @@ struct MappedRows {
   T* log_scales;  // ln of what features were divided by
   T* lhs;         // packed, or null
   T* rhs;
-  T* blocks;      // the rows of each kGramBlock as the right operand of a product with weights
-  T* grads;       // [count, depth]: Σ weight·(other row)
-  double* self;   // [count]: weight of the row itself in its gradient
-  double* mean;   // [count]: weight of the mean that was taken off
+  T* blocks;     // the rows of each kGramBlock as the right operand of a product with weights
+  T* grads;      // [count, depth]: Σ weight·(other row)
+  double* self;  // [count]: weight of the row itself in its gradient
+  double* mean;  // [count]: weight of the mean that was taken off
 
   PackedLhs<T> packed_lhs() const { return {std::span<T>(lhs, PackedLhs<T>::size(count, depth)), count, depth}; }
   PackedRhs<T> packed_rhs() const { return {std::span<T>(rhs, PackedRhs<T>::size(count, depth)), count, depth}; }

@@ -48,7 +48,8 @@ void make_product(const GramPairs<T>& pairs, const GramLayer& layer, TilePlace a
         tile[(i - at.rows.begin) * stride + (i - at.cols.begin)] = left.norms[i];
   }
   const std::int64_t cols = at.cols.size(), padded = (cols + lanes<T> - 1) / lanes<T> * lanes<T>;
-  for (std::int64_t i = 0; cols < padded && i < at.rows.size(); ++i) std::fill(tile + i * stride + cols, tile + i * stride + padded, T(0));
+  for (std::int64_t i = 0; cols < padded && i < at.rows.size(); ++i)
+    std::fill(tile + i * stride + cols, tile + i * stride + padded, T(0));
 }
 
 /// What formulas see of the pairs of a tile of products.
@@ -137,7 +138,8 @@ void add_values(const GramPlan& plan, std::int32_t m, const TileView<T>& tile, T
 
 /// K of the tile. `product` holds one tile.
 template <class T>
-void make_gram_tile(const GramPairs<T>& pairs, TilePlace at, T* product, std::int64_t product_stride, T* to, std::int64_t stride) {
+void make_gram_tile(const GramPairs<T>& pairs, TilePlace at, T* product, std::int64_t product_stride, T* to,
+                    std::int64_t stride) {
   const GramPlan& plan = *pairs.plan;
   Update update = Update::overwrite;
   for (std::size_t l = 0; l < plan.layers.size(); ++l) {

@@ -7,6 +7,14 @@ import {
   divergenceSync,
   divergences,
   type ErrorCode,
+  gram,
+  gramReduce,
+  gramReduceSync,
+  gramReduceVjp,
+  gramReduceVjpSync,
+  gramSync,
+  gramVjp,
+  gramVjpSync,
   kernels,
   linearDivergence,
   linearDivergenceSync,
@@ -14,6 +22,8 @@ import {
   linearTokenLogProbsSync,
   linearTokenLogProbsVjp,
   linearTokenLogProbsVjpSync,
+  mmd,
+  mmdSync,
   type ObjectiveInputs,
   type ObjectiveOptions,
   pairKernel,
@@ -920,6 +930,126 @@ const OBJECTIVE_CASES = [
   objectiveCase({ name: "hidden states and a divergence", options: { divergence: divergences.kl(), alpha: 0.3, contrast: true }, ...HIDDEN_FORM }),
 ];
 
+const GRAM_ROWS = 4;
+const GRAM_COLUMNS = 5;
+const GRAM_RULES: Record<string, InputRules> = {
+  x: {
+    holds: "numbers",
+    badDTypes: ["i32"],
+    badShapes: [{ shape: [GRAM_ROWS * WIDTH] }, { shape: [GRAM_ROWS, WIDTH, 1] }, { shape: [GRAM_ROWS, WIDTH + 1], names: ["y"] }],
+  },
+  y: {
+    holds: "numbers",
+    badDTypes: ["i32", "f64", "bf16"],
+    badShapes: [{ shape: [GRAM_COLUMNS * WIDTH] }, { shape: [GRAM_COLUMNS, WIDTH, 1] }, { shape: [GRAM_COLUMNS, WIDTH + 1] }],
+    optional: true,
+  },
+};
+const GRAM_OPTIONS = { accuracy: ["fast", 1, Number.NaN, null] };
+const BAD_GRAM_ROWS: readonly SpecialCase[] = [
+  ...badKernels((args, kernel) => {
+    args.kernel = kernel;
+  }),
+  zeroRow(["x"]),
+  zeroRow(["y"]),
+];
+
+function gramArgs(dtype: Storage): Args {
+  const r = random();
+  return { x: floats(r, [GRAM_ROWS, WIDTH], dtype), y: floats(r, [GRAM_COLUMNS, WIDTH], dtype), kernel: kernels.rbf({ sigma: 0.8 }) };
+}
+
+const gramCase: OperationCase = {
+  name: "gram",
+  dtypes: ALL_TYPES,
+  args: gramArgs,
+  inputs: GRAM_RULES,
+  outs: (dtype) => ({ gram: filled([GRAM_ROWS, GRAM_COLUMNS], wide(dtype)) }),
+  badOptions: GRAM_OPTIONS,
+  special: BAD_GRAM_ROWS,
+  ...faces(gramSync, gram),
+};
+
+function rowOutsOf(dtype: Storage): Record<string, Tensor> {
+  return { x: filled([GRAM_ROWS, WIDTH], dtype), y: filled([GRAM_COLUMNS, WIDTH], dtype) };
+}
+
+const gramVjpCase: OperationCase = {
+  ...gramCase,
+  name: "gramVjp",
+  args: (dtype) => {
+    const args = gramArgs(dtype);
+    return { ...args, upstream: floats(random(), [GRAM_ROWS, GRAM_COLUMNS], wide(dtype)) };
+  },
+  inputs: {
+    ...GRAM_RULES,
+    upstream: {
+      holds: "numbers",
+      badDTypes: ["i32", "f16", "bf16"],
+      badShapes: [{ shape: [GRAM_ROWS * GRAM_COLUMNS] }, { shape: [GRAM_COLUMNS, GRAM_ROWS] }],
+    },
+  },
+  outs: rowOutsOf,
+  ...faces(gramVjpSync, gramVjp),
+};
+
+const COLUMN_RULES: InputRules = {
+  holds: "numbers",
+  badDTypes: ["i32", "f16", "bf16"],
+  badShapes: [
+    { shape: [GRAM_COLUMNS + 1, 2], names: ["upstream"] },
+    { shape: [2], names: ["upstream", "sums"] },
+    { shape: [GRAM_COLUMNS, 2, 1], names: ["upstream"] },
+  ],
+};
+
+const gramReduceCase: OperationCase = {
+  ...gramCase,
+  name: "gramReduce",
+  args: (dtype) => ({ ...gramArgs(dtype), vectors: floats(random(), [GRAM_COLUMNS, 2], wide(dtype)) }),
+  inputs: { ...GRAM_RULES, vectors: COLUMN_RULES },
+  outs: (dtype) => ({ sums: filled([GRAM_ROWS, 2], wide(dtype)) }),
+  ...faces(gramReduceSync, gramReduce),
+};
+
+const gramReduceVjpCase: OperationCase = {
+  ...gramCase,
+  name: "gramReduceVjp",
+  args: (dtype) => ({
+    ...gramArgs(dtype),
+    vectors: floats(random(), [GRAM_COLUMNS, 2], wide(dtype)),
+    upstream: floats(random(), [GRAM_ROWS, 2], wide(dtype)),
+  }),
+  inputs: {
+    ...GRAM_RULES,
+    vectors: COLUMN_RULES,
+    upstream: { holds: "numbers", badDTypes: ["i32", "f16", "bf16"], badShapes: [{ shape: [GRAM_ROWS + 1, 2] }, { shape: [GRAM_ROWS] }] },
+  },
+  outs: (dtype) => ({ ...rowOutsOf(dtype), vectors: filled([GRAM_COLUMNS, 2], wide(dtype)) }),
+  ...faces(gramReduceVjpSync, gramReduceVjp),
+};
+
+const { optional: _optional, ...MMD_Y_RULES } = GRAM_RULES.y as InputRules;
+
+const mmdCase: OperationCase = {
+  ...gramCase,
+  name: "mmd",
+  args: (dtype) => ({ ...gramArgs(dtype), gradients: true }),
+  inputs: { x: GRAM_RULES.x as InputRules, y: MMD_Y_RULES },
+  outs: rowOutsOf,
+  badOptions: { ...GRAM_OPTIONS, estimator: ["plug-in", 1, null], gradients: ["yes", 1, null] },
+  special: [
+    ...BAD_GRAM_ROWS,
+    {
+      title: "an unbiased estimate from one row",
+      change: (args) => Object.assign(args, { x: (args.x as Tensor).rows(0, 1), estimator: "unbiased" }),
+      codes: ["ERR_SHAPE"],
+      names: ["x"],
+    },
+  ],
+  ...faces(mmdSync, mmd),
+};
+
 export const OPERATIONS: readonly OperationCase[] = [
   tokenLogProbsCase,
   tokenLogProbsVjpCase,
@@ -935,6 +1065,11 @@ export const OPERATIONS: readonly OperationCase[] = [
   divergenceCase,
   ownDivergenceCase,
   linearDivergenceCase,
+  gramCase,
+  gramVjpCase,
+  gramReduceCase,
+  gramReduceVjpCase,
+  mmdCase,
   ...OBJECTIVE_CASES,
 ];
 
