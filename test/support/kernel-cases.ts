@@ -43,11 +43,12 @@ export interface SpectralParts extends KernelShape {
   readonly landmarks?: Float64Array;
 }
 
-/** A spectral kernel whose projection is all positive in its first row, so that ⟨φ(u), φ(v)⟩ mostly is. */
+/** A spectral kernel whose projection is all positive in its first row, so that ⟨φ(u), φ(v)⟩ mostly is; of about the same size for any count. */
 export function spectral({ count = 5, rank = 3, base, unitDiagonal, floor, landmarks, ...shape }: SpectralParts): FormulaKernel {
   const random = createRandom(77);
   const rows = landmarks ?? landmarkRows(random, count, shape);
-  const projection = Float64Array.from({ length: rank * count }, (_, i) => (i < count ? random.uniform(0.5, 1) : 0.4 * random.normal()));
+  const scale = 5 / count;
+  const projection = Float64Array.from({ length: rank * count }, (_, i) => scale * (i < count ? random.uniform(0.5, 1) : 0.4 * random.normal()));
   return new FormulaKernel({
     name: "spectral",
     normalize: shape.normalize,
@@ -69,8 +70,10 @@ function diagonal(shape: KernelShape): Tensor<"f64"> {
   return matrix(createRandom(79).uniforms(shape.depth, 0.3 / spread(shape), 1.5 / spread(shape)), [shape.depth]);
 }
 
+/** Distances of mapped rows are about those of rows over their spread, however many columns there are. */
 function factor(shape: KernelShape, columns: number): Tensor<"f64"> {
-  return matrix(createRandom(80).normals(shape.depth * columns, 0, 1 / spread(shape)), [shape.depth, columns]);
+  const scale = Math.sqrt(3 / columns) / spread(shape);
+  return matrix(createRandom(80).normals(shape.depth * columns, 0, scale), [shape.depth, columns]);
 }
 
 const { rbf, laplacian, matern, rationalQuadratic, rbfMixture, wavelet, polynomial, mahalanobis, mixture } = kernels;
