@@ -1,6 +1,7 @@
 /** pair_kernel for every kernel of the family and for mixtures of them. What rbf shows of the operation itself is in pair-kernel.test.ts. */
 
 import {
+  FormulaKernel,
   type Kernel,
   kernels,
   MixtureKernel,
@@ -35,6 +36,7 @@ import { KERNEL_CASES, landmarkRows, MIXTURE_CASES, randomFourier, spectral } fr
 import { describeCall } from "./support/laws.js";
 import { createRandom } from "./support/random.js";
 import type { Storage } from "./support/storage.js";
+import { type KernelFamilyCase, loadFixture, named } from "./support/truth/fixtures.js";
 import { logKernelGradients, logKernelTruth } from "./support/truth/kernels.js";
 import { dot } from "./support/truth/numbers.js";
 
@@ -93,7 +95,105 @@ function nonzeroShare(gradient: Tensor | undefined): number {
   return valuesOf(gradient).filter((g) => g !== 0).length / gradient.size;
 }
 
+/** The kernel of a fixture, from its parameters by name. */
+function kernelOf({ kind, d, normalize, fixed }: KernelFamilyCase, parameters: KernelFamilyCase["parameters"]): Kernel {
+  const list = (name: string): readonly number[] => named(parameters, name);
+  const number = (name: string): number => list(name)[0] ?? Number.NaN;
+  const sigma = (): number => number("sigma");
+  const matrix = (values: readonly number[] = [], columns: number) => tensor(Float64Array.from(values), [values.length / columns, columns]);
+  switch (kind) {
+    case "rbf":
+      return kernels.rbf({ sigma: sigma(), normalize });
+    case "laplacian":
+      return kernels.laplacian({ sigma: sigma(), normalize });
+    case "matern":
+      return kernels.matern({ sigma: sigma(), nu: fixed.nu as 0.5, normalize });
+    case "wavelet":
+      return kernels.wavelet({ sigma: sigma(), normalize });
+    case "rational_quadratic":
+      return kernels.rationalQuadratic({ sigma: sigma(), alpha: number("alpha"), normalize });
+    case "rbf_mixture":
+      return kernels.rbfMixture({ lambdas: list("lambdas"), rates: list("rates"), normalize });
+    case "polynomial":
+      return kernels.polynomial({ degree: number("degree"), coef0: number("coef0"), normalize });
+    case "mahalanobis":
+      return kernels.mahalanobis({ factor: matrix(list("factor"), 2), normalize });
+    case "random_fourier":
+      return new FormulaKernel({ name: "random_fourier", normalize, parameters: {}, projection: matrix(fixed.projection, d) });
+    case "spectral": {
+      const base = kernels.rbf({ sigma: fixed.baseSigma ?? Number.NaN, normalize });
+      const lambdas = tensor(Float64Array.from(list("lambdas")), [2]);
+      const landmarks = matrix(fixed.landmarks, d);
+      return new FormulaKernel({ name: "spectral", normalize, parameters: { lambdas }, projection: matrix(fixed.projection, 4), landmarks, base });
+    }
+    default:
+      throw new RangeError(`no kernel of the kind ${kind}`);
+  }
+}
+
+function mixtureOf(of: KernelFamilyCase): Kernel {
+  const member = (group: string, kind: string): Kernel => {
+    const start = `${group}/${kind}/`;
+    const own = Object.entries(of.parameters).filter(([name]) => name.startsWith(start));
+    return kernelOf({ ...of, kind }, Object.fromEntries(own.map(([name, values]) => [name.slice(start.length), values])));
+  };
+  const mixture = kernels.hmk({
+    local: { rbf: member("local", "rbf"), polynomial: member("local", "polynomial") },
+    global: { spectral: member("global", "spectral"), mahalanobis: member("global", "mahalanobis") },
+  });
+  for (const [name, logits] of Object.entries(mixture.parameters)) {
+    if (name.endsWith("logits")) logits.data.set(named(of.parameters, name));
+  }
+  return mixture;
+}
+
 describeBackends(() => {
+  describe("fixtures", () => {
+    const { kernels: family, pairwise } = loadFixture("pair_kernel");
+    it.each(combinations(family, WIDE_STORAGES))("equal PyTorch's autograd: $name, $storage", async (of) => {
+      const { n, d, expected, storage } = of;
+      const kernel = of.kind === "mixture" ? mixtureOf(of) : kernelOf(of, of.parameters);
+      const [u, v] = [tensorOf(of.u, [n, d], storage), tensorOf(of.v, [n, d], storage)];
+      const { logK, grads, diagnostics } = await resultOf(faces, { u, v, kernel, upstream: Float64Array.from(of.upstream) });
+      expectValuesOf(logK, expected.logK, storage, "logK");
+      const largest = (values: readonly number[]): number => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+      const sides = { u: expected.gradU, v: expected.gradV };
+      for (const side of ["u", "v"] as const) {
+        const truth = sides[side];
+        expectGradientOf(grads?.[side] as Tensor, truth, new Float64Array(truth.length).fill(largest(truth)), `gradient of ${side}`);
+      }
+      expect(Object.keys(grads?.params ?? {}).sort()).toEqual(Object.keys(expected.gradParameters).sort());
+      for (const [name, truth] of Object.entries(expected.gradParameters)) {
+        expectValues(named(grads?.params ?? {}, name).data, truth, {
+          abs: 1e-12 * Math.max(1, largest(truth)),
+          rel: 1e-11,
+          label: `gradient of ${name}`,
+        });
+      }
+      if (expected.responsibilities) expectValuesOf(diagnostics?.responsibilities as Tensor, expected.responsibilities, storage, "responsibilities");
+    });
+
+    it.each(pairwise)("equal scikit-learn's pairwise kernels: $name", ({ name, options, n, d, u, v, logK }) => {
+      const [kind = ""] = name.split(" ");
+      const make = named(
+        {
+          rbf: kernels.rbf,
+          laplacian: kernels.laplacian,
+          polynomial: kernels.polynomial,
+          matern: kernels.matern,
+          rational_quadratic: kernels.rationalQuadratic,
+        },
+        kind,
+      ) as (given: object) => Kernel;
+      const given = Object.fromEntries(Object.entries(options).map(([key, value]) => [key, value === "inf" ? Infinity : value]));
+      const kernel = make({ ...given, normalize: false });
+      expectValues(pairKernelSync({ u: tensorOf(u, [n, d], "f64"), v: tensorOf(v, [n, d], "f64"), kernel }).logK.data, logK, {
+        abs: 1e-13,
+        rel: 1e-13,
+      });
+    });
+  });
+
   describe("values and gradients", () => {
     it.each(combinations(ALL_CASES, STORAGES))("equal float64's: $name, $storage", async ({ make, storage }) => {
       for (const normalize of [true, false]) {

@@ -97,6 +97,45 @@ export interface PairKernelCase {
   };
 }
 
+/** A kernel of the kind `kind`, or "mixture": ((rbf, polynomial), (spectral, mahalanobis)), whose parameters have paths as names. */
+export interface KernelFamilyCase {
+  readonly name: string;
+  readonly kind: string;
+  readonly n: number;
+  readonly d: number;
+  readonly normalize: boolean;
+  readonly parameters: Readonly<Record<string, readonly number[]>>;
+  /** What is not trained: of matern `nu`; of random_fourier `projection`; of spectral `landmarks`, `projection` and `baseSigma`. */
+  readonly fixed: {
+    readonly nu?: 0.5 | 1.5 | 2.5;
+    readonly projection?: readonly number[];
+    readonly landmarks?: readonly number[];
+    readonly baseSigma?: number;
+  };
+  readonly u: readonly number[];
+  readonly v: readonly number[];
+  readonly upstream: readonly number[];
+  readonly expected: {
+    readonly logK: readonly number[];
+    readonly gradU: readonly number[];
+    readonly gradV: readonly number[];
+    readonly gradParameters: Readonly<Record<string, readonly number[]>>;
+    /** Of mixtures, [n, members]. */
+    readonly responsibilities?: readonly number[];
+  };
+}
+
+/** The diagonal of a matrix of scikit-learn's kernels, by their own options. */
+export interface PairwiseCase {
+  readonly name: string;
+  readonly options: Readonly<Record<string, number | "inf">>;
+  readonly n: number;
+  readonly d: number;
+  readonly u: readonly number[];
+  readonly v: readonly number[];
+  readonly logK: readonly number[];
+}
+
 export interface SequenceBatch {
   readonly offsets: readonly number[];
   readonly targets: readonly number[];
@@ -129,7 +168,7 @@ export interface Fixtures {
   readonly linear_token_log_probs: Fixture<LinearTokenLogProbsCase> & {
     readonly shapes: Readonly<Record<string, LinearShape>>;
   };
-  readonly pair_kernel: Fixture<PairKernelCase>;
+  readonly pair_kernel: Fixture<PairKernelCase> & { readonly kernels: readonly KernelFamilyCase[]; readonly pairwise: readonly PairwiseCase[] };
   readonly sequence: Fixture<SequenceCase> & Batches<SequenceBatch>;
   readonly adamw: Fixture<AdamWCase>;
 }
