@@ -7,11 +7,13 @@ import { backends, threads, useBackend } from "dpo-kernels";
 import { buildCeilings, measureCeilings } from "./ceilings.js";
 import type { Context } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
+import { gramBench } from "./gram.bench.js";
 import { hmkObjectiveBench } from "./hmk-objective.bench.js";
 import type { HeadShape } from "./inputs.js";
 import { linearDivergenceBench } from "./linear-divergence.bench.js";
 import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
 import { objectiveBench } from "./objective.bench.js";
+import { pairKernelBench } from "./pair-kernel.bench.js";
 import { MEASURED } from "./peak-memory.js";
 import { PyTorch } from "./peers/pytorch.js";
 import { preferenceBench } from "./preference.bench.js";
@@ -26,6 +28,8 @@ const BENCHES: Record<string, (context: Context) => Promise<Row[]>> = {
   preferenceLoss: preferenceBench,
   objective: objectiveBench,
   hmkObjective: hmkObjectiveBench,
+  pairKernel: pairKernelBench,
+  gram: gramBench,
 };
 
 const USAGE = `npm run bench -- [options]

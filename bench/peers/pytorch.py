@@ -115,6 +115,19 @@ def linear_divergence(request):
     return step
 
 
+def gram(request):
+    x, y = torch.randn(request["rows"], request["depth"]), torch.randn(request["vocabulary"], request["depth"])
+    upstream = torch.randn(request["rows"], request["vocabulary"])
+
+    def step():
+        a, b = x.detach().requires_grad_(True), y.detach().requires_grad_(True)
+        u, v = F.normalize(a), F.normalize(b)
+        squared = (u * u).sum(1)[:, None] + (v * v).sum(1) - 2 * (u @ v.T)
+        torch.exp(-squared.clamp(min=0) / (2 * 1.4**2)).backward(upstream)
+
+    return step
+
+
 WORK = {
     "copy": copy,
     "tokenLogProbs": token_log_probs,
@@ -122,6 +135,7 @@ WORK = {
     "objective": objective,
     "divergence": divergence,
     "linearDivergence": linear_divergence,
+    "gram": gram,
 }
 
 

@@ -6,7 +6,7 @@ import type { Variant } from "../measure.js";
 
 const script = fileURLToPath(new URL("pytorch.py", import.meta.url));
 
-type Work = "copy" | "tokenLogProbs" | "linearTokenLogProbs" | "objective" | "divergence" | "linearDivergence";
+type Work = "copy" | "tokenLogProbs" | "linearTokenLogProbs" | "objective" | "divergence" | "linearDivergence" | "gram";
 
 /** The shape of a work and what else it needs to know. */
 interface Details extends HeadShape {
