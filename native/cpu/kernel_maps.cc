@@ -48,11 +48,20 @@ void for_each_tile(std::int64_t count, const Visit& visit) {
   for (; i < count; ++i) visit.template operator()<1>(i);
 }
 
-/// to [Rows, Columns], rows `to_stride` apart, = inner products of rows and columns, both `stride` apart.
+template <int Size>
+constexpr std::int64_t tile_count(std::int64_t count) {
+  return count / Size + count % Size;
+}
+
+/// to [Rows, Columns], rows `to_stride` apart, = inner products of rows and columns, both `stride` apart. Fetches a line of
+/// memory every `ahead_step` bytes from `ahead` on beside each vector.
 template <int Rows, int Columns>
-void multiply_tile(const double* rows, const double* columns, std::int64_t stride, double* to, std::int64_t to_stride) {
+void multiply_tile(const double* rows, const double* columns, std::int64_t stride, double* to, std::int64_t to_stride,
+                   const char* ahead, std::int64_t ahead_step) {
   Vec<double> sums[Rows][Columns] = {};
   for (std::int64_t i = 0; i < stride; i += lanes<double>) {
+    __builtin_prefetch(ahead);
+    ahead += ahead_step;
     Vec<double> right[Columns];
 #pragma GCC unroll 8
     for (int c = 0; c < Columns; ++c) right[c] = load(columns + c * stride + i);
@@ -115,15 +124,20 @@ std::int64_t LinearMap::workspace() const { return narrow() ? 0 : matrix_workspa
 
 std::int64_t LinearMap::matrix_workspace() { return static_cast<std::int64_t>(gemm_workspace<double>); }
 
-void LinearMap::apply(const double* x, std::int64_t rows, double* to, double* workspace) const {
+void LinearMap::apply(const double* x, std::int64_t rows, double* to, double* workspace, ReadAhead next) const {
   if (!narrow()) {
     gemm(MatrixView<double>{x, stride_, 1}, rows, packed(packed_, width_, depth_), Range{0, width_}, to, width_,
          Update::overwrite, gemm_span(workspace));
     return;
   }
+  const std::int64_t tiles = tile_count<kTileRows>(rows) * tile_count<kTileColumns>(width_), vectors = stride_ / lanes<double>;
+  const std::int64_t ahead_step = next.bytes / (tiles * vectors) + 1;
+  const char* ahead = next.from;
   for_each_tile<kTileRows>(rows, [&]<int Rows>(std::int64_t r) {
     for_each_tile<kTileColumns>(width_, [&]<int Columns>(std::int64_t c) {
-      multiply_tile<Rows, Columns>(x + r * stride_, columns_ + c * stride_, stride_, to + r * width_ + c, width_);
+      multiply_tile<Rows, Columns>(x + r * stride_, columns_ + c * stride_, stride_, to + r * width_ + c, width_, ahead,
+                                   ahead_step);
+      ahead += vectors * ahead_step;
     });
   });
 }

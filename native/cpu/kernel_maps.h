@@ -13,6 +13,12 @@ struct Matrix {
   std::int64_t row_stride, col_stride;
 };
 
+/// Memory that is fetched while there is arithmetic to do, since it is wanted soon after.
+struct ReadAhead {
+  const char* from;
+  std::int64_t bytes;
+};
+
 /// x [depth] ↦ x·A [width]. Rows of x are `stride` apart, as kernel_rows.h lays them out.
 class LinearMap {
  public:
@@ -25,7 +31,7 @@ class LinearMap {
   static std::int64_t matrix_workspace();
 
   /// to [rows, width] = x·A.
-  void apply(const double* x, std::int64_t rows, double* to, double* workspace) const;
+  void apply(const double* x, std::int64_t rows, double* to, double* workspace, ReadAhead next = {}) const;
 
   /// Gradient of x = or += grads [rows, width]·Aᵀ.
   void pull_back(const double* grads, std::int64_t rows, bool overwrite, double* x_grads, double* workspace) const;

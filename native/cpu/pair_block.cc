@@ -156,7 +156,7 @@ void PairBlock::map_to_features(std::int32_t m) {
   const KernelMember& member = kernels_[m];
   const double* lambdas = member.formula.parameters;
   for (std::int64_t operand = 0; operand < shape_.operands(); ++operand) {
-    spectral_features(member, seen_rows(operand), spectral(m, operand), workspace_);
+    spectral_features(member, seen_rows(operand), spectral(m, operand), workspace_, next_[static_cast<std::size_t>(operand)]);
   }
   for_each_pair([&](std::int64_t side, std::int64_t r, std::int64_t p) {
     const double* u = spectral(m, 0).features + r * member.rank();

@@ -2,6 +2,7 @@
 // read from memory once, whatever the number of kernels.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -52,6 +53,7 @@ class PairBlock {
   template <Storage S>
   void load(const dpo_pair_kernel_args& args, std::int64_t begin, std::int64_t rows) {
     rows_count_ = rows;
+    read_ahead<S>(args, begin + rows);
     for (std::int64_t r = 0; r < rows; ++r) {
       for (std::int64_t operand = 0; operand < shape_.operands(); ++operand) {
         const dpo_tensor& from = operand == 0 ? args.u : args.v[operand - 1];
@@ -89,6 +91,17 @@ class PairBlock {
   }
 
  private:
+  /// What the next block reads, if it is as large as this one.
+  template <Storage S>
+  void read_ahead(const dpo_pair_kernel_args& args, std::int64_t begin) {
+    const std::int64_t rows = std::min(rows_count_, args.u.shape[0] - begin);
+    const auto bytes = rows * shape_.depth * static_cast<std::int64_t>(sizeof(S));
+    for (std::int64_t operand = 0; operand < shape_.operands(); ++operand) {
+      const dpo_tensor& from = operand == 0 ? args.u : args.v[operand - 1];
+      next_[static_cast<std::size_t>(operand)] = {reinterpret_cast<const char*>(data<S>(from) + begin * shape_.depth), bytes};
+    }
+  }
+
   void carve(Carver& from);
   std::int64_t workspace_size() const;
 
@@ -143,6 +156,7 @@ class PairBlock {
 
   const KernelMembers& kernels_;
   PairShape shape_;
+  std::array<ReadAhead, 1 + DPO_MAX_SIDES> next_{};
   std::int64_t rows_count_ = 0;
   bool any_difference_grads_ = false;
   double *rows_ = nullptr, *scales_ = nullptr, *squares_ = nullptr;  // of all operands

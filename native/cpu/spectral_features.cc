@@ -56,9 +56,10 @@ void multiply(const double* x, const double* matrix, std::int64_t rows, std::int
 
 }  // namespace
 
-void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace) {
+void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace,
+                       ReadAhead next) {
   const std::int64_t count = member.linear.width(), rank = member.rank();
-  member.linear.apply(of.rows, of.count, scratch.base, workspace);
+  member.linear.apply(of.rows, of.count, scratch.base, workspace, next);
   for (std::int64_t r = 0; r < of.count; ++r) {
     evaluate_base(member, of, r, scratch);
     multiply(scratch.base + r * count, member.projection_transpose, count, rank, scratch.features + r * rank);

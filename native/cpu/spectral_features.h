@@ -27,7 +27,8 @@ struct SpectralScratch {
   double* coefficients;  // [rows, M] in the inner products with landmarks
 };
 
-void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace);
+void spectral_features(const KernelMember& member, const SeenRows& of, const SpectralScratch& scratch, double* workspace,
+                       ReadAhead next = {});
 
 /// row_grads [count, stride] = or += the gradient in the rows. Where rows are normalised, that along the row itself, which goes
 /// nowhere, is left out.
