@@ -100,6 +100,7 @@ export interface SolveTriangularOut {
 /** A vector as a matrix of one column. */
 function columns(name: string, tensor: Tensor): Tensor {
   dataOf(name, tensor);
+  if (tensor.shape.length > 2) throw new ShapeError(`${name}: expected a matrix or a vector, got shape [${tensor.shape.join(", ")}]`);
   return tensor.shape.length === 1 ? tensor.reshape([tensor.size, 1]) : tensor;
 }
 
