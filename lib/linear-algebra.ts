@@ -2,7 +2,7 @@ import { OutOfRangeError, ShapeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, type Tensor } from "./tensor.js";
+import { asTensor, dataOf, ofTensor, type Tensor, type VectorInput } from "./tensor.js";
 
 export interface CholeskyArgs {
   /** [D, D] f32 f64, symmetric: the lower triangle is read. */
@@ -71,8 +71,8 @@ function* choleskyVjpSteps({ factor, upstream }: CholeskyVjpArgs, { out = {} }: 
 
 const choleskyVjpFaces = operation(choleskyVjpSteps);
 /**
- * The pull-back of cholesky, symmetric (Murray 2016, arXiv 1602.07527).
- * @throws ShapeError, DTypeError, NonFiniteError; OutOfRangeError for a zero on the diagonal of the factor.
+ * The pull-back of cholesky, symmetric (Murray 2016, arXiv 1602.07527): the change of the loss is Σ_ij gradient_ij·da_ij for a symmetric change da.
+ * @throws ShapeError, DTypeError, NonFiniteError; OutOfRangeError for a zero on the diagonal of the factor, or a gradient that overflows.
  */
 export const choleskyVjp = choleskyVjpFaces.async;
 /** choleskyVjp on this thread. */
@@ -90,7 +90,7 @@ export interface SolveTriangularArgs extends TriangularOptions {
   /** [D, D] f32 f64. */
   a: Tensor;
   /** [D, K], or [D]; dtype of a. */
-  b: Tensor;
+  b: VectorInput;
 }
 
 export interface SolveTriangularOut {
@@ -98,9 +98,16 @@ export interface SolveTriangularOut {
 }
 
 /** A vector as a matrix of one column. */
-function columns(name: string, value: Tensor): Tensor {
-  const tensor = asTensor(name, value);
+function columns(name: string, tensor: Tensor): Tensor {
+  dataOf(name, tensor);
+  if (tensor.shape.length > 2) throw new ShapeError(`${name}: expected a matrix or a vector, got shape [${tensor.shape.join(", ")}]`);
   return tensor.shape.length === 1 ? tensor.reshape([tensor.size, 1]) : tensor;
+}
+
+/** The same of an argument that must have as many axes as `like`. */
+function columnsLike(name: string, tensor: Tensor, like: Tensor): Tensor {
+  if (tensor.shape.length === like.shape.length) return columns(name, tensor);
+  throw new ShapeError(`${name}: expected shape [${like.shape.join(", ")}], got [${tensor.shape.join(", ")}]`);
 }
 
 function writeTriangularOptions(frame: Frame, { lower = true, transpose = false }: TriangularOptions): void {
@@ -112,13 +119,14 @@ function writeTriangularOptions(frame: Frame, { lower = true, transpose = false 
 
 export function* solveTriangularSteps({ a, b, ...options }: SolveTriangularArgs, { out = {} }: SolveTriangularOut): Steps<Tensor> {
   matrixShape("a", a);
-  const right = columns("b", b);
+  const given = asTensor("b", b);
+  const right = columns("b", given);
   const frame = new Frame("solveTriangular");
   frame.input("a", a).input("b", right);
   writeTriangularOptions(frame, options);
-  const x = frame.result("out.x", a.dtype, right.shape, out.x && columns("out.x", out.x));
+  const x = frame.result("out.x", a.dtype, right.shape, out.x && columnsLike("out.x", ofTensor("out.x", out.x), given));
   yield frame;
-  return out.x ?? x.reshape(b.shape);
+  return out.x ?? x.reshape(given.shape);
 }
 
 const solveTriangularFaces = operation(solveTriangularSteps);
@@ -134,9 +142,9 @@ export interface SolveTriangularVjpArgs extends TriangularOptions {
   /** [D, D]. */
   a: Tensor;
   /** [D, K], or [D]: the solution, as solveTriangular returned it. */
-  x: Tensor;
+  x: VectorInput;
   /** Shape and dtype of x: gradient of the loss in the solution. */
-  upstream: Tensor;
+  upstream: VectorInput;
 }
 
 export interface TriangularGradients {
@@ -155,18 +163,25 @@ function* solveTriangularVjpSteps(
   { out = {} }: SolveTriangularVjpOut,
 ): Steps<TriangularGradients> {
   const shape = matrixShape("a", a);
-  const solution = columns("x", x);
+  const given = asTensor("x", x);
+  const solution = columns("x", given);
   const frame = new Frame("solveTriangularVjp");
-  frame.input("a", a).input("x", solution).input("upstream", columns("upstream", upstream));
+  frame
+    .input("a", a)
+    .input("x", solution)
+    .input("upstream", columnsLike("upstream", asTensor("upstream", upstream), given));
   writeTriangularOptions(frame, options);
   const gradA = frame.result("out.a", a.dtype, shape, out.a);
-  const gradB = frame.result("out.b", a.dtype, solution.shape, out.b && columns("out.b", out.b));
+  const gradB = frame.result("out.b", a.dtype, solution.shape, out.b && columnsLike("out.b", ofTensor("out.b", out.b), given));
   yield frame;
-  return { a: gradA, b: out.b ?? gradB.reshape(x.shape) };
+  return { a: gradA, b: out.b ?? gradB.reshape(given.shape) };
 }
 
 const solveTriangularVjpFaces = operation(solveTriangularVjpSteps);
-/** The pull-back of solveTriangular. Errors as there. */
+/**
+ * The pull-back of solveTriangular.
+ * @throws ShapeError, DTypeError, NonFiniteError; OutOfRangeError for a zero on the diagonal, or a gradient that overflows.
+ */
 export const solveTriangularVjp = solveTriangularVjpFaces.async;
 /** solveTriangularVjp on this thread. */
 export const solveTriangularVjpSync = solveTriangularVjpFaces.sync;
@@ -200,7 +215,7 @@ export function* eighSteps({ a }: EighArgs, { out = {} }: EighOut): Steps<Eigh> 
 const eighFaces = operation(eighSteps);
 /**
  * Eigenvalues and eigenvectors of a symmetric matrix: a = V·diag(values)·Vᵀ. Arithmetic in f64.
- * @throws ShapeError, DTypeError, NonFiniteError.
+ * @throws ShapeError, DTypeError, NonFiniteError; OutOfRangeError for eigenvalues that overflow.
  */
 export const eigh = eighFaces.async;
 /** eigh on this thread. */
@@ -226,7 +241,7 @@ const eighVjpFaces = operation(eighVjpSteps);
 /**
  * The pull-back of eigh, symmetric: V·(diag(values̄) + F∘(VᵀV̄))·Vᵀ, F_ij = 1/(λ_j − λ_i).
  * @throws ShapeError, DTypeError, NonFiniteError; OutOfRangeError when the upstream sees the vectors of eigenvalues that are equal to rounding turn, which
- * have no gradient. Values always have one.
+ * have no gradient, or when the gradient overflows. Values always have one.
  */
 export const eighVjp = eighVjpFaces.async;
 /** eighVjp on this thread. */

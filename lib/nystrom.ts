@@ -7,7 +7,7 @@ import { eighSteps } from "./linear-algebra.js";
 import { describe, Frame } from "./native/frame.js";
 import { type AsyncOptions, compound, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { Tensor } from "./tensor.js";
+import { checkOut, copyToOut, type DType, dataOf, Tensor } from "./tensor.js";
 
 export interface NystromArgs {
   /** [N, D] f32 f64 f16 bf16: rows to take landmarks from. */
@@ -20,7 +20,7 @@ export interface NystromArgs {
    * most 1024 evenly spaced rows.
    */
   method?: LandmarkMethod;
-  /** How many features to keep, those of the largest eigenvalues. Default: all that are not 0 to rounding. */
+  /** How many features to keep at most, those of the largest eigenvalues. Default: all that are not 0 to rounding. */
   rank?: number;
   /** Default 0. */
   seed?: number;
@@ -68,7 +68,7 @@ export class NystromFeatures {
     return this.eigenvalues.size;
   }
 
-  /** [N, rank] features of rows [N, D] f32 f64; dtype of x. */
+  /** [N, rank] features of rows [N, D] f32 f64; dtype of x. Arithmetic in f64. */
   transform(x: Tensor, options: FeaturesOut & AsyncOptions = {}): Promise<Tensor> {
     return this.#transform.async({ x }, options);
   }
@@ -89,22 +89,27 @@ export class NystromFeatures {
   }
 
   *#features(x: Tensor, { out = {} }: FeaturesOut): Steps<Tensor> {
-    const sums = out.features ? { sums: out.features } : {};
-    return yield* gramReduceSteps({ x, y: this.#landmarksFor(x), kernel: this.kernel, vectors: this.#weights() }, { out: sums });
+    const rows = this.#rows(x);
+    checkOut("out.features", out.features, x.dtype, [rows.shape[0] ?? 0, this.width]);
+    const features = yield* gramReduceSteps({ x: rows, y: this.landmarks, kernel: this.kernel, vectors: this.#weights() }, {});
+    return copyToOut(out.features, asDType(features, x.dtype));
   }
 
   *#pullBack({ x, upstream }: FeaturesVjpArgs, { out = {} }: FeaturesVjpOut): Steps<{ x: Tensor }> {
-    const args = { x, y: this.#landmarksFor(x), kernel: this.kernel, vectors: this.#weights(), upstream };
-    const grads = yield* gramReduceVjpSteps(args, { out: out.x ? { x: out.x } : {} });
-    return { x: grads.x };
+    const rows = this.#rows(x);
+    checkOut("out.x", out.x, x.dtype, x.shape);
+    const args = { x: rows, y: this.landmarks, kernel: this.kernel, vectors: this.#weights(), upstream };
+    const grads = yield* gramReduceVjpSteps(args, {});
+    return { x: copyToOut(out.x, asDType(grads.x, x.dtype)) };
   }
 
-  /** The landmarks in the dtype of x. */
-  #landmarksFor(x: Tensor): Tensor {
-    matrixShape("x", x);
-    if (x.dtype === "f64") return this.landmarks;
-    if (x.dtype === "f32") return new Tensor(Float32Array.from(this.landmarks.data), this.landmarks.shape, "f32");
-    throw new DTypeError(`x: expected f32 or f64, got ${x.dtype}: features of 16-bit rows are not supported`);
+  /** The rows in f64: where eigenvalues are small the projection magnifies errors of the kernel, in f32 to the size of the features themselves. */
+  #rows(x: Tensor): Tensor<"f64"> {
+    const [count, width] = matrixShape("x", x);
+    const data = dataOf("x", x);
+    if (x.dtype !== "f32" && x.dtype !== "f64") throw new DTypeError(`x: expected f32 or f64, got ${x.dtype}`);
+    if (width !== this.landmarks.shape[1]) throw new ShapeError(`x: expected rows of ${this.landmarks.shape[1]} numbers, got ${width}`);
+    return new Tensor(x.dtype === "f64" ? (data as Float64Array) : new Float64Array(data), [count, width], "f64");
   }
 
   /** [M, rank]: the projection, transposed. */
@@ -116,6 +121,11 @@ export class NystromFeatures {
     });
     return new Tensor(weights, [count, rank], "f64");
   }
+}
+
+/** The f64 numbers in the dtype of a result. */
+function asDType(values: Tensor, dtype: DType): Tensor {
+  return dtype === "f64" ? values : new Tensor(new Float32Array(values.data), values.shape, "f32");
 }
 
 function checkCount(name: string, value: number, most: number): number {
@@ -133,7 +143,7 @@ export function* nystromSteps(args: NystromArgs, _: { out?: never }): Steps<Nyst
   const count = checkCount("landmarks", args.landmarks, candidates.length);
   const rank = args.rank === undefined ? count : checkCount("rank", args.rank, count);
   const all = float64Rows("x", x, candidates);
-  const seen = kernel.normalize ? unitRows("x", all) : all;
+  const seen = kernel.normalize ? unitRows("x", all, candidates) : all;
   const scores = method === "leverage" ? yield* leverageScores(seen, kernel, count) : undefined;
   const indices = yield* landmarkIndices(seen, count, { method, seed, scores });
   const landmarks = float64Rows("x", seen, indices);
@@ -172,16 +182,19 @@ function* leverageScores(x: Tensor<"f64">, kernel: Kernel, count: number): Steps
   return scores;
 }
 
-/** The features' parts from the eigenvectors of the landmarks' Gram matrix; eigenvalues that are 0 to rounding are left out. */
+/**
+ * The features' parts from the eigenvectors of the landmarks' Gram matrix. Eigenvalues that are 0 to rounding are left out; of a kernel that is not positive
+ * semi-definite also those below the most negative one, which are as far from meaning anything.
+ */
 function* eigenfeatures(landmarks: Tensor<"f64">, kernel: Kernel, rank: number): Steps<Pick<NystromFeatures, "eigenvalues" | "projection">> {
   const [count = 0] = landmarks.shape;
-  const { values, vectors } = yield* eighSteps({ a: yield* gramSteps({ x: landmarks, kernel }, {}) }, {});
-  const least = count * Number.EPSILON * (values.data[count - 1] ?? 0);
+  const { values, vectors } = yield* eighSteps({ a: yield* gramSteps({ x: landmarks, kernel, accuracy: "exact" }, {}) }, {});
+  const least = Math.max(count * Number.EPSILON * (values.data[count - 1] ?? 0), -(values.data[0] ?? 0));
   const kept = Float64Array.from(values.data)
     .reverse()
     .filter((value) => value > least)
     .slice(0, rank);
-  if (kept.length === 0) throw new ShapeError("kernel: its matrix of the landmarks has no eigenvalue above 0");
+  if (kept.length === 0) throw new OutOfRangeError("kernel: its matrix of the landmarks has no eigenvalue above 0");
   const projection = new Float64Array(kept.length * count);
   for (let k = 0; k < kept.length; k++) {
     for (let j = 0; j < count; j++) projection[k * count + j] = (vectors.data[j * count + count - 1 - k] ?? 0) / Math.sqrt(kept[k] ?? 1);

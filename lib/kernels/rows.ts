@@ -1,10 +1,12 @@
-import { NonFiniteError, OutOfRangeError, ShapeError } from "../errors.js";
+import { DTypeError, NonFiniteError, OutOfRangeError, ShapeError } from "../errors.js";
 import { matrixShape } from "../native/shared-arguments.js";
-import { float64Values, Tensor } from "../tensor.js";
+import { dataOf, float64Values, Tensor } from "../tensor.js";
 
 /** Rows of a matrix of any floating-point dtype, in f64. */
 export function float64Rows(name: string, matrix: Tensor, rows: ArrayLike<number>): Tensor<"f64"> {
   const [, width] = matrixShape(name, matrix);
+  dataOf(name, matrix);
+  if (matrix.dtype === "i32") throw new DTypeError(`${name}: expected a floating-point tensor, got i32`);
   const values = new Float64Array(rows.length * width);
   Array.from(rows).forEach((row, at) => {
     values.set(float64Values(matrix.rows(row, row + 1)), at * width);
@@ -23,14 +25,19 @@ export function spacedRows(count: number, most: number): Int32Array {
   return Int32Array.from({ length: taken }, (_, i) => Math.floor((i * count) / taken));
 }
 
-/** The rows divided by their lengths. */
-export function unitRows(name: string, rows: Tensor<"f64">): Tensor<"f64"> {
+/** The rows divided by their lengths. `places`: where they stand in the argument that messages name. */
+export function unitRows(name: string, rows: Tensor<"f64">, places?: ArrayLike<number>): Tensor<"f64"> {
   const [count = 0, width = 0] = rows.shape;
   const values = Float64Array.from(rows.data);
   for (let i = 0; i < count; i++) {
     const row = values.subarray(i * width, (i + 1) * width);
     const norm = Math.hypot(...row);
-    if (norm === 0) throw new OutOfRangeError(`${name}: row ${i} of those looked at is zero and cannot be normalised`, { index: i * width });
+    if (norm === 0) {
+      const place = places?.[i] ?? i;
+      throw new OutOfRangeError(`${name}: row ${place}${places ? "" : " of those looked at"} is zero and cannot be normalised`, {
+        index: place * width,
+      });
+    }
     row.forEach((value, j) => {
       row[j] = value / norm;
     });

@@ -23,6 +23,9 @@ DPO_HD constexpr std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_
   return counter;
 }
 
+/// The middle of one of 2^52 equal parts of (0, 1). With one bit more the last middle would be rounded to 1.
+DPO_HD constexpr double unit_interval(std::uint64_t bits) { return (static_cast<double>(bits >> 12) + 0.5) * 0x1p-52; }
+
 /// A sequence of random numbers, each found by its index.
 struct Philox {
   std::uint64_t seed;
@@ -35,8 +38,8 @@ struct Philox {
     return std::uint64_t{words[at]} << 32 | words[at + 1];
   }
 
-  /// Uniform in (0, 1), 53 bits.
-  DPO_HD constexpr double uniform(std::uint64_t index) const { return to_unit(bits(index)); }
+  /// Uniform in (0, 1), 52 bits.
+  DPO_HD constexpr double uniform(std::uint64_t index) const { return unit_interval(bits(index)); }
 
   /// Standard normal, by Box and Muller (1958): a pair of uniforms gives a pair of normals.
   DPO_HD double normal(std::uint64_t index) const {
@@ -52,7 +55,6 @@ struct Philox {
   }
   DPO_HD static constexpr std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
   DPO_HD static constexpr std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
-  DPO_HD static constexpr double to_unit(std::uint64_t x) { return (static_cast<double>(x >> 11) + 0.5) * 0x1p-53; }
 };
 
 }  // namespace dpo

@@ -23,16 +23,15 @@ struct Ranked {
 };
 
 /// `count` rows without replacement, each with a chance in proportion to its weight: those of the smallest −ln(u)/weight.
-/// Efraimidis & Spirakis (2006), "Weighted random sampling with a reservoir". Rows of weight 0 come last, in any order.
+/// Efraimidis & Spirakis (2006), "Weighted random sampling with a reservoir". Rows of weight 0 come last, the first of them
+/// first.
 template <class Weight>
 void sample_weighted(const Philox& random, std::int64_t rows, std::int64_t count, Ranked* ranked, const Weight& weight,
                      std::int32_t* chosen) {
   for (std::int64_t row = 0; row < rows; ++row) {
     const double exponential = -std::log(random.uniform(static_cast<std::uint64_t>(row)));
     const double share = weight(row);
-    ranked[row] = {
-        share > 0 ? exponential / share : std::numeric_limits<double>::max() * random.uniform(static_cast<std::uint64_t>(row)),
-        static_cast<std::int32_t>(row)};
+    ranked[row] = {share > 0 ? exponential / share : std::numeric_limits<double>::infinity(), static_cast<std::int32_t>(row)};
   }
   std::partial_sort(ranked, ranked + count, ranked + rows);
   for (std::int64_t i = 0; i < count; ++i) chosen[i] = ranked[i].row;

@@ -18,6 +18,13 @@ double epsilon(const dpo_tensor& tensor) {
                                  : static_cast<double>(std::numeric_limits<float>::epsilon());
 }
 
+/// Whether the tensor's dtype has a finite number for each element.
+bool fits(const dpo_tensor& tensor, const Matrix& matrix) {
+  const double largest =
+      tensor.dtype == DPO_F64 ? std::numeric_limits<double>::max() : static_cast<double>(std::numeric_limits<float>::max());
+  return (matrix.array().abs() <= largest).all();
+}
+
 Matrix symmetric_part(const Matrix& a) { return (a + a.transpose()) / 2; }
 
 struct Factor {
@@ -65,9 +72,10 @@ dpo_status run_cholesky_vjp(dpo_job* job, const dpo_cholesky_vjp_args& args) {
   product.diagonal() /= 2;
   const Matrix both = product + product.transpose();
   const Matrix left = lower.transpose().solve(both);
-  const Matrix gradient = lower.transpose().solve(left.transpose()) / 2;
+  const Matrix gradient = symmetric_part(lower.transpose().solve(left.transpose()) / 2);
+  if (!fits(args.grad_a, gradient)) return fail(job, DPO_ERR_RANGE, -1, "factor, upstream: the gradient overflows");
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-  write(args.grad_a, symmetric_part(gradient));
+  write(args.grad_a, gradient);
   return DPO_OK;
 }
 
@@ -81,7 +89,7 @@ Matrix solve(const Matrix& a, const Matrix& b, bool lower, bool transpose) {
 
 dpo_status run_solve_triangular(dpo_job* job, const dpo_solve_triangular_args& args) {
   const Matrix x = solve(matrix_of(args.a), matrix_of(args.b), args.lower != 0, args.transpose != 0);
-  if (!x.allFinite()) return fail(job, DPO_ERR_RANGE, -1, "a, b: the solution overflows");
+  if (!fits(args.x, x)) return fail(job, DPO_ERR_RANGE, -1, "a, b: the solution overflows");
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
   write(args.x, x);
   return DPO_OK;
@@ -94,6 +102,8 @@ dpo_status run_solve_triangular_vjp(dpo_job* job, const dpo_solve_triangular_vjp
   const Matrix grad_b = solve(matrix_of(args.a), matrix_of(args.upstream), lower, !transpose);
   const Matrix full = transpose ? Matrix(-x * grad_b.transpose()) : Matrix(-grad_b * x.transpose());
   const Matrix grad_a = lower ? Matrix(full.triangularView<Eigen::Lower>()) : Matrix(full.triangularView<Eigen::Upper>());
+  if (!fits(args.grad_a, grad_a) || !fits(args.grad_b, grad_b))
+    return fail(job, DPO_ERR_RANGE, -1, "a, x, upstream: the gradient overflows");
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
   write(args.grad_a, grad_a);
   write(args.grad_b, grad_b);
@@ -106,6 +116,7 @@ dpo_status run_eigh(dpo_job* job, const dpo_eigh_args& args) {
   Matrix vectors(a.rows(), a.rows());
   if (!symmetric_eigen(a.rows(), a.data(), values.data(), vectors.data()))
     return fail(job, DPO_ERR_RANGE, -1, "a: its eigenvalues could not be found");
+  if (!fits(args.values, values)) return fail(job, DPO_ERR_RANGE, -1, "a: its eigenvalues overflow");
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
   write(args.values, values);
   write(args.vectors, vectors);
@@ -151,9 +162,10 @@ dpo_status run_eigh_vjp(dpo_job* job, const dpo_eigh_vjp_args& args) {
     inner = term.value;
   }
   if (present(args.upstream_values)) inner.diagonal() += Vector(matrix_of(args.upstream_values));
-  const Matrix gradient = vectors * inner * vectors.transpose();
+  const Matrix gradient = symmetric_part(vectors * inner * vectors.transpose());
+  if (!fits(args.grad_a, gradient)) return fail(job, DPO_ERR_RANGE, -1, "vectors, upstream: the gradient overflows");
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-  write(args.grad_a, symmetric_part(gradient));
+  write(args.grad_a, gradient);
   return DPO_OK;
 }
 

@@ -19,6 +19,12 @@ TEST(Philox, GivesThePublishedVectors) {
             (Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
+TEST(Philox, UniformsReachNeitherEnd) {
+  EXPECT_EQ(unit_interval(0), 0x1p-53);
+  EXPECT_EQ(unit_interval(~0ull), 1 - 0x1p-53);
+  EXPECT_EQ(unit_interval(1ull << 63), 0.5 + 0x1p-53);
+}
+
 TEST(Philox, UniformsAreUniform) {
   const Philox random{7, 3};
   constexpr int kCount = 200000, kBins = 50;

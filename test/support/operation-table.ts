@@ -1,12 +1,20 @@
 /** Every exported operation with small valid arguments and what it must refuse: one entry here puts an operation under test. */
 
 import {
+  cholesky,
+  choleskySync,
+  choleskyVjp,
+  choleskyVjpSync,
   DpoKernels,
   type DType,
   divergence,
   divergenceSync,
   divergences,
   type ErrorCode,
+  eigh,
+  eighSync,
+  eighVjp,
+  eighVjpSync,
   gram,
   gramReduce,
   gramReduceSync,
@@ -24,6 +32,9 @@ import {
   linearTokenLogProbsVjpSync,
   mmd,
   mmdSync,
+  type NystromFeatures,
+  nystrom,
+  nystromSync,
   type ObjectiveInputs,
   type ObjectiveOptions,
   pairKernel,
@@ -35,6 +46,10 @@ import {
   sequenceLogProbsSync,
   sequenceLogProbsVjp,
   sequenceLogProbsVjpSync,
+  solveTriangular,
+  solveTriangularSync,
+  solveTriangularVjp,
+  solveTriangularVjpSync,
   type Tensor,
   tensor,
   tokenLogProbs,
@@ -42,6 +57,7 @@ import {
   tokenLogProbsVjp,
   tokenLogProbsVjpSync,
 } from "dpo-kernels";
+import { tensorOf } from "./cases.js";
 import { createRandom } from "./random.js";
 import type { Storage } from "./storage.js";
 import { filled, floats, integers } from "./tensors.js";
@@ -1050,6 +1066,217 @@ const mmdCase: OperationCase = {
   ...faces(mmdSync, mmd),
 };
 
+const MATRIX = 3;
+const ARITHMETIC_ONLY: readonly DType[] = ["i32", "f16", "bf16"];
+
+/** [MATRIX, MATRIX]; `names` are those of which another extent may be reported. */
+function squareRules(names: readonly string[] = [], badDTypes: readonly DType[] = ARITHMETIC_ONLY): InputRules {
+  return {
+    holds: "numbers",
+    badDTypes,
+    badShapes: [
+      { shape: [MATRIX * MATRIX] },
+      { shape: [MATRIX, MATRIX, 1] },
+      { shape: [MATRIX, MATRIX + 1], names },
+      { shape: [MATRIX + 1, MATRIX], names },
+      { shape: [MATRIX + 1, MATRIX + 1], names: ["out", ...names] },
+    ],
+  };
+}
+
+function systemRules(names: readonly string[] = [], badDTypes: readonly DType[] = ["i32", "f64", "bf16"]): InputRules {
+  return {
+    holds: "numbers",
+    badDTypes,
+    badShapes: [
+      { shape: [MATRIX], names: ["x", "upstream", ...names] },
+      { shape: [MATRIX + 1, 2], names },
+      { shape: [MATRIX, 2, 1] },
+      { shape: [MATRIX, 3], names: ["x", "upstream"] },
+    ],
+  };
+}
+
+/** Symmetric, and diagonally dominant. */
+function definiteMatrix(dtype: Storage): Tensor {
+  return tensorOf([4, 1, -0.5, 1, 3, 0.25, -0.5, 0.25, 2], [MATRIX, MATRIX], dtype);
+}
+
+const squareOut = (dtype: Storage) => filled([MATRIX, MATRIX], dtype);
+const anyMatrix = (dtype: Storage, columns = MATRIX) => floats(random(), [MATRIX, columns], dtype);
+
+function zeroDiagonal(name: string): SpecialCase {
+  return {
+    title: `${name} with a zero on its diagonal`,
+    change: (args) => void (args[name] as Tensor).data.fill(0, MATRIX + 1, MATRIX + 2),
+    codes: ["ERR_RANGE"],
+    names: [name],
+    index: MATRIX + 1,
+  };
+}
+
+const choleskyCase: OperationCase = {
+  name: "cholesky",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({ a: definiteMatrix(dtype) }),
+  inputs: { a: squareRules() },
+  outs: (dtype) => ({ factor: squareOut(dtype) }),
+  badOptions: { jitter: NOT_NON_NEGATIVE },
+  special: [
+    {
+      title: "a that is indefinite",
+      change: (args) => void (args.a as Tensor).data.fill(-1, MATRIX + 1, MATRIX + 2),
+      codes: ["ERR_NOT_PSD"],
+      names: ["a"],
+    },
+  ],
+  ...faces(choleskySync, cholesky),
+};
+
+const choleskyVjpCase: OperationCase = {
+  name: "choleskyVjp",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({ factor: choleskySync({ a: definiteMatrix(dtype) }).factor, upstream: anyMatrix(dtype) }),
+  inputs: { factor: squareRules(["upstream"]), upstream: squareRules([], ["i32", "f64", "bf16"]) },
+  outs: (dtype) => ({ a: squareOut(dtype) }),
+  badOptions: {},
+  special: [zeroDiagonal("factor")],
+  ...faces(choleskyVjpSync, choleskyVjp),
+};
+
+const TRIANGULAR_OPTIONS = { lower: [1, "yes", null], transpose: [0, "no", null] };
+
+const solveTriangularCase: OperationCase = {
+  name: "solveTriangular",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({ a: definiteMatrix(dtype), b: anyMatrix(dtype, 2) }),
+  inputs: { a: squareRules(["b"]), b: systemRules() },
+  outs: (dtype) => ({ x: filled([MATRIX, 2], dtype) }),
+  badOptions: TRIANGULAR_OPTIONS,
+  special: [zeroDiagonal("a")],
+  ...faces(solveTriangularSync, solveTriangular),
+};
+
+const solveTriangularVjpCase: OperationCase = {
+  name: "solveTriangularVjp",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({ a: definiteMatrix(dtype), x: anyMatrix(dtype, 2), upstream: anyMatrix(dtype, 2) }),
+  inputs: { a: squareRules(["x"]), x: systemRules(["upstream"]), upstream: systemRules() },
+  outs: (dtype) => ({ a: squareOut(dtype), b: filled([MATRIX, 2], dtype) }),
+  badOptions: TRIANGULAR_OPTIONS,
+  special: [zeroDiagonal("a")],
+  ...faces(solveTriangularVjpSync, solveTriangularVjp),
+};
+
+const eighOuts = (dtype: Storage) => ({ values: filled([MATRIX], dtype), vectors: squareOut(dtype) });
+
+const eighCase: OperationCase = {
+  name: "eigh",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({ a: definiteMatrix(dtype) }),
+  inputs: { a: squareRules() },
+  outs: eighOuts,
+  badOptions: {},
+  special: [],
+  ...faces(eighSync, eigh),
+};
+
+const eighVjpCase: OperationCase = {
+  name: "eighVjp",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({
+    ...eighSync({ a: definiteMatrix(dtype) }),
+    upstream: { values: floats(random(), [MATRIX], dtype), vectors: anyMatrix(dtype) },
+  }),
+  inputs: {
+    values: vectorRules(MATRIX, ["i32", "f64", "bf16"]),
+    vectors: squareRules(["values"]),
+    "upstream.values": { ...vectorRules(MATRIX, ["i32", "f64", "bf16"]), optional: true },
+    "upstream.vectors": { ...squareRules([], ["i32", "f64", "bf16"]), optional: true },
+  },
+  outs: (dtype) => ({ a: squareOut(dtype) }),
+  badOptions: {},
+  special: [undefined, null, 5, {}].map((upstream) => ({
+    title: `upstream ${JSON.stringify(upstream)}`,
+    change: (args) => void Object.assign(args, { upstream }),
+    codes: ["ERR_SHAPE"],
+    names: ["upstream"],
+  })),
+  ...faces(eighVjpSync, eighVjp),
+};
+
+const SAMPLES = 6;
+const LANDMARKS = 3;
+
+/** The numbers of the features, which are an object of their own. */
+function partsOf({ landmarks, eigenvalues, projection }: NystromFeatures): object {
+  return { landmarks, eigenvalues, projection };
+}
+
+const nystromCase: OperationCase = {
+  name: "nystrom",
+  dtypes: ALL_TYPES,
+  args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype), kernel: kernels.rbf({ sigma: 0.8 }), landmarks: LANDMARKS, method: "leverage" }),
+  inputs: { x: { holds: "numbers", badDTypes: ["i32"], badShapes: [{ shape: [SAMPLES * WIDTH] }, { shape: [SAMPLES, WIDTH, 1] }] } },
+  outs: () => ({}),
+  badOptions: {
+    landmarks: [Number.NaN, 0, -1, 1.5, SAMPLES + 1, undefined, ...NOT_A_NUMBER_OPTION],
+    rank: [Number.NaN, 0, -1, 1.5, LANDMARKS + 1, ...NOT_A_NUMBER_OPTION],
+    seed: [Number.NaN, -1, 1.5, 2 ** 53, ...NOT_A_NUMBER_OPTION],
+    method: ["random", "toString", 1, null],
+  },
+  special: [
+    ...badKernels((args, kernel) => {
+      args.kernel = kernel;
+    }),
+    zeroRow(["x"]),
+    {
+      title: "a kernel that is still to be fitted",
+      change: (args) => void Object.assign(args, { kernel: kernels.rbf({ sigma: "median" }) }),
+      codes: ["ERR_RANGE"],
+      names: ["kernel"],
+    },
+  ],
+  sync: (args) => partsOf(nystromSync(args as never)),
+  async: async (args, _, signal) => partsOf(await nystrom(args as never, signal && { signal })),
+};
+
+const nystromFeatures = nystromSync({ x: floats(random(), [SAMPLES, WIDTH], "f64"), kernel: kernels.rbf({ sigma: 0.8 }), landmarks: LANDMARKS });
+const ROWS_OF_FEATURES: InputRules = {
+  holds: "numbers",
+  badDTypes: ARITHMETIC_ONLY,
+  badShapes: [{ shape: [SAMPLES * WIDTH] }, { shape: [SAMPLES, WIDTH, 1] }, { shape: [SAMPLES, WIDTH + 1] }],
+};
+
+const nystromTransformCase: OperationCase = {
+  name: "NystromFeatures.transform",
+  dtypes: ARITHMETIC,
+  args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype) }),
+  inputs: { x: ROWS_OF_FEATURES },
+  outs: (dtype) => ({ features: filled([SAMPLES, LANDMARKS], dtype) }),
+  badOptions: {},
+  special: [zeroRow(["x"])],
+  sync: ({ x }, out) => nystromFeatures.transformSync(x as never, { out }),
+  async: ({ x }, out, signal) => nystromFeatures.transform(x as never, { out, ...(signal && { signal }) }),
+};
+
+const nystromTransformVjpCase: OperationCase = {
+  ...nystromTransformCase,
+  name: "NystromFeatures.transformVjp",
+  args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype), upstream: floats(random(), [SAMPLES, LANDMARKS], dtype) }),
+  inputs: {
+    x: ROWS_OF_FEATURES,
+    upstream: {
+      holds: "numbers",
+      badDTypes: ARITHMETIC_ONLY,
+      badShapes: [{ shape: [SAMPLES] }, { shape: [SAMPLES + 1, LANDMARKS] }, { shape: [SAMPLES, LANDMARKS + 1] }, { shape: [SAMPLES, LANDMARKS, 1] }],
+    },
+  },
+  outs: (dtype) => ({ x: filled([SAMPLES, WIDTH], dtype) }),
+  sync: (args, out) => nystromFeatures.transformVjpSync(args as never, { out }),
+  async: (args, out, signal) => nystromFeatures.transformVjp(args as never, { out, ...(signal && { signal }) }),
+};
+
 export const OPERATIONS: readonly OperationCase[] = [
   tokenLogProbsCase,
   tokenLogProbsVjpCase,
@@ -1071,6 +1298,15 @@ export const OPERATIONS: readonly OperationCase[] = [
   gramReduceVjpCase,
   mmdCase,
   ...OBJECTIVE_CASES,
+  choleskyCase,
+  choleskyVjpCase,
+  solveTriangularCase,
+  solveTriangularVjpCase,
+  eighCase,
+  eighVjpCase,
+  nystromCase,
+  nystromTransformCase,
+  nystromTransformVjpCase,
 ];
 
 /** The value at a path of dots. */

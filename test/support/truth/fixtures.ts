@@ -162,6 +162,52 @@ export interface AdamWCase {
   readonly expected: Readonly<Record<string, readonly (readonly number[])[]>>;
 }
 
+export interface CholeskyCase {
+  readonly name: string;
+  readonly n: number;
+  readonly a: readonly number[];
+  readonly upstream: readonly number[];
+  readonly expected: { readonly factor: readonly number[]; readonly gradA: readonly number[] };
+}
+
+export interface TriangularCase {
+  readonly name: string;
+  readonly n: number;
+  readonly k: number;
+  readonly lower: boolean;
+  readonly transpose: boolean;
+  readonly a: readonly number[];
+  readonly b: readonly number[];
+  readonly upstream: readonly number[];
+  readonly expected: { readonly x: readonly number[]; readonly gradA: readonly number[]; readonly gradB: readonly number[] };
+}
+
+export interface EighCase {
+  readonly name: string;
+  readonly n: number;
+  readonly a: readonly number[];
+  readonly upstreamValues: readonly number[];
+  readonly upstreamVectors: readonly number[];
+  readonly expected: {
+    readonly values: readonly number[];
+    readonly vectors: readonly number[];
+    readonly gradOfValues: readonly number[];
+    readonly gradOfVectors: readonly number[];
+  };
+}
+
+export interface NystromCase {
+  readonly name: string;
+  readonly kernel: "rbf" | "laplacian" | "polynomial";
+  readonly options: { readonly normalize: boolean; readonly gamma?: number; readonly degree?: number; readonly coef0?: number };
+  readonly n: number;
+  readonly m: number;
+  readonly d: number;
+  readonly x: readonly number[];
+  readonly landmarks: readonly number[];
+  readonly expected: { readonly products: readonly number[] };
+}
+
 export interface Fixtures {
   readonly preference: Fixture<PreferenceCase> & Batches<PreferenceBatch>;
   readonly token_log_probs: Fixture<TokenLogProbsCase>;
@@ -171,6 +217,8 @@ export interface Fixtures {
   readonly pair_kernel: Fixture<PairKernelCase> & { readonly kernels: readonly KernelFamilyCase[]; readonly pairwise: readonly PairwiseCase[] };
   readonly sequence: Fixture<SequenceCase> & Batches<SequenceBatch>;
   readonly adamw: Fixture<AdamWCase>;
+  readonly linear_algebra: Fixture<CholeskyCase> & { readonly triangular: readonly TriangularCase[]; readonly eigh: readonly EighCase[] };
+  readonly nystrom: Fixture<NystromCase>;
 }
 
 export function loadFixture<Name extends keyof Fixtures>(name: Name): Fixtures[Name] {
