@@ -1,6 +1,19 @@
 export { AdamW, type AdamWOptions, type AdamWState } from "./adamw.js";
 export { type Backend, backends, threads, useBackend, useThreads } from "./backend.js";
 export {
+  type CovarianceArgs,
+  type CovarianceMethod,
+  type CovarianceResult,
+  covariance,
+  covarianceSync,
+  type GaussianNoiseScaleArgs,
+  gaussianNoiseScale,
+  gaussianNoiseScaleSync,
+  type Neighbours,
+  type PrivacyOptions,
+  type PrivacySpent,
+} from "./covariance.js";
+export {
   type DivergenceArgs,
   type DivergenceOptions,
   type DivergenceOut,

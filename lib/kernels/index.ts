@@ -1,5 +1,7 @@
 import { OutOfRangeError, ShapeError } from "../errors.js";
+import { choleskySync, solveTriangularSync } from "../linear-algebra.js";
 import { describe } from "../native/frame.js";
+import { matrixShape } from "../native/shared-arguments.js";
 import { asTensor, Tensor, type VectorInput } from "../tensor.js";
 import { checkKernel, checkPositive, FormulaKernel, type FormulaParts, type Kernel, MixtureKernel } from "./kernel.js";
 import { LANDMARK_METHODS, type LandmarkMethod } from "./kernel-fit.js";
@@ -78,6 +80,8 @@ export interface PolynomialOptions extends DiagonalOptions, FloorOptions {
 export interface MahalanobisOptions extends KernelOptions {
   /** A of Σ⁻¹ = A·Aᵀ: [D, R] f64, or [D], the diagonal of one. Default: the diagonal is taken from the first batch. */
   factor?: Tensor<"f64">;
+  /** Σ, [D, D] f64, instead: A = L⁻ᵀ of its Cholesky factor Σ = L·Lᵀ, with jitter as cholesky adds it where Σ is singular. */
+  covariance?: Tensor<"f64">;
 }
 
 export interface SpectralOptions extends DiagonalOptions, FloorOptions {
@@ -180,8 +184,20 @@ function polynomial({ degree = 2, coef0 = 1, normalize = true, unitDiagonal, flo
   });
 }
 
+/** A = L⁻ᵀ, so that A·Aᵀ is the inverse of the covariance L·Lᵀ. */
+function whitening(covariance: Tensor<"f64">): Tensor<"f64"> {
+  const [rows, columns] = matrixShape("mahalanobis: covariance", covariance);
+  if (covariance.dtype !== "f64" || rows !== columns) throw new ShapeError("mahalanobis: covariance: expected an f64 tensor [D, D]");
+  const { factor } = choleskySync({ a: covariance });
+  const identity = new Float64Array(rows * rows);
+  for (let i = 0; i < rows; i++) identity[i * rows + i] = 1;
+  return solveTriangularSync({ a: factor, b: new Tensor(identity, [rows, rows], "f64"), transpose: true }) as Tensor<"f64">;
+}
+
 /** log k(u, v) = −½(u − v)ᵀΣ⁻¹(u − v), Σ⁻¹ = A·Aᵀ. Trainable: factor, which is A. */
-function mahalanobis({ factor, normalize = true }: MahalanobisOptions = {}): FormulaKernel {
+function mahalanobis({ factor: givenFactor, covariance, normalize = true }: MahalanobisOptions = {}): FormulaKernel {
+  if (givenFactor !== undefined && covariance !== undefined) throw new OutOfRangeError("mahalanobis: give factor or covariance, not both");
+  const factor = covariance === undefined ? givenFactor : whitening(covariance);
   if (factor === undefined) return new FormulaKernel({ name: "mahalanobis", normalize, parameters: {}, fit: { factor: "diagonal" } });
   const given = asTensor("mahalanobis: factor", factor);
   if (given.dtype !== "f64" || given.shape.length > 2) throw new ShapeError("mahalanobis: factor: expected an f64 tensor [D, R] or [D]");

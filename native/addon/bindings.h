@@ -17,6 +17,8 @@ Operation read_pair_kernel_vjp(Arguments& in);
 Operation read_divergence(Arguments& in);
 Operation read_density_ratios(Arguments& in);
 Operation read_linear_divergence(Arguments& in);
+Operation read_covariance(Arguments& in);
+Operation read_gaussian_noise_scale(Arguments& in);
 Operation read_cholesky(Arguments& in);
 Operation read_cholesky_vjp(Arguments& in);
 Operation read_solve_triangular(Arguments& in);
@@ -50,6 +52,8 @@ inline constexpr Binding kBindings[] = {
     {"divergence", read_divergence},
     {"densityRatios", read_density_ratios},
     {"linearDivergence", read_linear_divergence},
+    {"covariance", read_covariance},
+    {"gaussianNoiseScale", read_gaussian_noise_scale},
     {"cholesky", read_cholesky},
     {"choleskyVjp", read_cholesky_vjp},
     {"solveTriangular", read_solve_triangular},

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/covariance.h"
 #include "native/core/divergence.h"
 #include "native/core/landmarks.h"
 #include "native/core/linear_algebra.h"
@@ -86,6 +87,8 @@ typedef struct dpo_backend {
   dpo_status (*gram_reduce)(dpo_job*, const dpo_gram_reduce_args*);
   dpo_status (*gram_reduce_vjp)(dpo_job*, const dpo_gram_reduce_vjp_args*);
   dpo_status (*mmd)(dpo_job*, const dpo_mmd_args*);
+  dpo_status (*covariance)(dpo_job*, const dpo_covariance_args*);
+  dpo_status (*gaussian_noise_scale)(dpo_job*, const dpo_gaussian_noise_scale_args*);
 } dpo_backend;
 
 typedef const dpo_backend* (*dpo_backend_open_fn)(const dpo_host* host);

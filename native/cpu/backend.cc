@@ -59,6 +59,8 @@ constexpr dpo_backend kBackend{
     .gram_reduce = gram_reduce,
     .gram_reduce_vjp = gram_reduce_vjp,
     .mmd = mmd,
+    .covariance = covariance,
+    .gaussian_noise_scale = gaussian_noise_scale,
 };
 
 }  // namespace

@@ -18,6 +18,8 @@ dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args);
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args);
 dpo_status density_ratios(dpo_job* job, const dpo_density_ratios_args* args);
 dpo_status linear_divergence(dpo_job* job, const dpo_linear_divergence_args* args);
+dpo_status covariance(dpo_job* job, const dpo_covariance_args* args);
+dpo_status gaussian_noise_scale(dpo_job* job, const dpo_gaussian_noise_scale_args* args);
 dpo_status cholesky(dpo_job* job, const dpo_cholesky_args* args);
 dpo_status cholesky_vjp(dpo_job* job, const dpo_cholesky_vjp_args* args);
 dpo_status solve_triangular(dpo_job* job, const dpo_solve_triangular_args* args);
