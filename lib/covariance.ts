@@ -92,8 +92,8 @@ export const gaussianNoiseScale = noiseScaleFaces.async;
 /** gaussianNoiseScale on this thread. */
 export const gaussianNoiseScaleSync = noiseScaleFaces.sync;
 
-function checkOneOf<T extends string>(name: string, value: T, known: readonly T[]): T {
-  if (known.includes(value)) return value;
+function checkOneOf<T extends string>(name: string, value: T, known: readonly T[]): void {
+  if (known.includes(value)) return;
   throw new OutOfRangeError(`${name}: unknown name ${describe(value)}; known are ${known.join(", ")}`);
 }
 
@@ -121,8 +121,8 @@ const NO_NOISE: Noise = { clip: 0, count: 0, scale: 0, seed: 0, stream: 0 };
 
 function* privacySteps(rows: number, options: PrivacyOptions | undefined): Steps<{ noise: Noise; spent: PrivacySpent }> {
   if (options === undefined) throw new OutOfRangeError("privacy: missing: the method private needs epsilon, delta and clip");
-  const { epsilon, delta, clip, seed } = options;
-  const neighbours = checkOneOf("privacy.neighbours", options.neighbours ?? "replace", NEIGHBOURS);
+  const { epsilon, delta, clip, seed, neighbours = "replace" } = options;
+  checkOneOf("privacy.neighbours", neighbours, NEIGHBOURS);
   if (neighbours === "add_or_remove" && options.count === undefined)
     throw new OutOfRangeError(
       "privacy.count: missing: where rows may be added or removed their number is private, so what to divide by must be given",
@@ -135,8 +135,8 @@ function* privacySteps(rows: number, options: PrivacyOptions | undefined): Steps
 }
 
 export function* covarianceSteps(args: CovarianceArgs, { out = {} }: CovarianceOut): Steps<CovarianceResult> {
-  const { x, assumeCentered = false } = args;
-  const method = checkOneOf("method", args.method ?? "sample", METHODS);
+  const { x, assumeCentered = false, method = "sample" } = args;
+  checkOneOf("method", method, METHODS);
   if (typeof assumeCentered !== "boolean") throw new OutOfRangeError(`assumeCentered: expected true or false, got ${describe(assumeCentered)}`);
   if (method !== "private" && args.privacy !== undefined) throw new OutOfRangeError(`privacy: the method ${method} is not private`);
   const [rows, width] = matrixShape("x", x);

@@ -5,6 +5,8 @@ import {
   choleskySync,
   choleskyVjp,
   choleskyVjpSync,
+  covariance,
+  covarianceSync,
   DpoKernels,
   type DType,
   divergence,
@@ -1115,6 +1117,17 @@ function zeroDiagonal(name: string): SpecialCase {
   };
 }
 
+const covarianceCase: OperationCase = {
+  name: "covariance",
+  dtypes: ALL_TYPES,
+  args: (dtype) => ({ x: floats(random(), [7, 6], dtype), method: "oas" }),
+  inputs: { x: { holds: "numbers", badDTypes: ["i32"], badShapes: [{ shape: [42] }, { shape: [7, 6, 1] }] } },
+  outs: () => ({ covariance: filled([6, 6], "f64") }),
+  badOptions: { method: ["mean", 1, null], assumeCentered: [1, "yes", null] },
+  special: [],
+  ...faces(covarianceSync, covariance),
+};
+
 const choleskyCase: OperationCase = {
   name: "cholesky",
   dtypes: ARITHMETIC,
@@ -1298,6 +1311,7 @@ export const OPERATIONS: readonly OperationCase[] = [
   gramReduceVjpCase,
   mmdCase,
   ...OBJECTIVE_CASES,
+  covarianceCase,
   choleskyCase,
   choleskyVjpCase,
   solveTriangularCase,

@@ -154,6 +154,23 @@ export interface SequenceCase {
   };
 }
 
+/** Estimates of scikit-learn by method. */
+export interface CovarianceCase {
+  readonly name: string;
+  readonly n: number;
+  readonly d: number;
+  readonly assumeCentered: boolean;
+  readonly x: readonly number[];
+  readonly expected: Readonly<Record<"sample" | "ledoit_wolf" | "oas", { readonly covariance: readonly number[]; readonly shrinkage: number }>>;
+}
+
+/** Noise of the analytic Gaussian mechanism in units of the sensitivity. */
+export interface NoiseScaleCase {
+  readonly epsilon: number;
+  readonly delta: number;
+  readonly scale: number;
+}
+
 export interface AdamWCase {
   readonly options: AdamWOptions;
   readonly start: Readonly<Record<string, readonly number[]>>;
@@ -217,6 +234,7 @@ export interface Fixtures {
   readonly pair_kernel: Fixture<PairKernelCase> & { readonly kernels: readonly KernelFamilyCase[]; readonly pairwise: readonly PairwiseCase[] };
   readonly sequence: Fixture<SequenceCase> & Batches<SequenceBatch>;
   readonly adamw: Fixture<AdamWCase>;
+  readonly covariance: Fixture<CovarianceCase> & { readonly noiseScales: readonly NoiseScaleCase[] };
   readonly linear_algebra: Fixture<CholeskyCase> & { readonly triangular: readonly TriangularCase[]; readonly eigh: readonly EighCase[] };
   readonly nystrom: Fixture<NystromCase>;
 }
