@@ -36,6 +36,7 @@ export {
   type TransportOptions,
 } from "./divergences/index.js";
 export * from "./errors.js";
+export { type FeatureError, type FeatureErrorArgs, featureError, featureErrorSync } from "./feature-error.js";
 export {
   type GramAccuracy,
   type GramGradients,
@@ -168,6 +169,13 @@ export {
   REWARD_TRANSFORMS,
   type RewardTransformName,
 } from "./preference.js";
+export {
+  RandomFeatures,
+  type RandomFeaturesArgs,
+  type RandomFeaturesGradients,
+  randomFeatures,
+  randomFeaturesSync,
+} from "./random-features.js";
 export {
   type SequenceLogProbs,
   type SequenceLogProbsArgs,

@@ -17,6 +17,9 @@ Operation read_pair_kernel_vjp(Arguments& in);
 Operation read_divergence(Arguments& in);
 Operation read_density_ratios(Arguments& in);
 Operation read_linear_divergence(Arguments& in);
+Operation read_random_frequencies(Arguments& in);
+Operation read_random_features(Arguments& in);
+Operation read_random_features_vjp(Arguments& in);
 Operation read_covariance(Arguments& in);
 Operation read_gaussian_noise_scale(Arguments& in);
 Operation read_cholesky(Arguments& in);
@@ -52,6 +55,9 @@ inline constexpr Binding kBindings[] = {
     {"divergence", read_divergence},
     {"densityRatios", read_density_ratios},
     {"linearDivergence", read_linear_divergence},
+    {"randomFrequencies", read_random_frequencies},
+    {"randomFeatures", read_random_features},
+    {"randomFeaturesVjp", read_random_features_vjp},
     {"covariance", read_covariance},
     {"gaussianNoiseScale", read_gaussian_noise_scale},
     {"cholesky", read_cholesky},

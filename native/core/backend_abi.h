@@ -15,6 +15,7 @@
 #include "native/core/linear_token_log_probs.h"
 #include "native/core/pair_kernel.h"
 #include "native/core/preference.h"
+#include "native/core/random_features.h"
 #include "native/core/sequence_log_probs.h"
 #include "native/core/status.h"
 #include "native/core/token_log_probs.h"
@@ -87,6 +88,9 @@ typedef struct dpo_backend {
   dpo_status (*gram_reduce)(dpo_job*, const dpo_gram_reduce_args*);
   dpo_status (*gram_reduce_vjp)(dpo_job*, const dpo_gram_reduce_vjp_args*);
   dpo_status (*mmd)(dpo_job*, const dpo_mmd_args*);
+  dpo_status (*random_frequencies)(dpo_job*, const dpo_random_frequencies_args*);
+  dpo_status (*random_features)(dpo_job*, const dpo_random_features_args*);
+  dpo_status (*random_features_vjp)(dpo_job*, const dpo_random_features_vjp_args*);
   dpo_status (*covariance)(dpo_job*, const dpo_covariance_args*);
   dpo_status (*gaussian_noise_scale)(dpo_job*, const dpo_gaussian_noise_scale_args*);
 } dpo_backend;

@@ -59,6 +59,9 @@ constexpr dpo_backend kBackend{
     .gram_reduce = gram_reduce,
     .gram_reduce_vjp = gram_reduce_vjp,
     .mmd = mmd,
+    .random_frequencies = random_frequencies,
+    .random_features = random_features,
+    .random_features_vjp = random_features_vjp,
     .covariance = covariance,
     .gaussian_noise_scale = gaussian_noise_scale,
 };
