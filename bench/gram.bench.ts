@@ -17,7 +17,7 @@ export async function gramBench({ rounds, ceilings, pytorch }: Context): Promise
     const { gram, y: gradY, ...ofX } = out;
     return local(() => {
       gramSync({ ...rows, kernel }, { out: { gram } });
-      gramVjpSync({ ...rows, kernel, upstream }, { out: rows.y ? { ...ofX, y: gradY } : ofX });
+      gramVjpSync({ ...rows, kernel, upstream, gram }, { out: rows.y ? { ...ofX, y: gradY } : ofX });
     });
   };
   const timings = await interleave(

@@ -12,7 +12,7 @@ const MOST_ROUNDS = 7;
 /** What the mixture of kernels adds to a whole step: 32 pairs, 64 sequences of 128 tokens. */
 export async function hmkObjectiveBench({ rounds }: Context): Promise<Row[]> {
   const layout = { targets: randomTargets(ROWS, WORDS), offsets: Int32Array.from({ length: 2 * PAIRS + 1 }, (_, s) => s * TOKENS) };
-  const hidden = { hidden: randomTensor([ROWS, WIDTH]), weight: randomTensor([WORDS, WIDTH], 0.1), ...layout };
+  const hidden = { hidden: randomTensor([ROWS, WIDTH]), weight: randomTensor([WORDS, WIDTH], 0.02), ...layout };
   const ofHidden = await stepRow("hidden × head", hidden, { hidden: zeros([ROWS, WIDTH], "f32"), weight: zeros([WORDS, WIDTH], "f32") }, rounds);
   const logits = { logits: randomTensor([ROWS, WORDS], 3), ...layout };
   return [ofHidden, await stepRow("logits", logits, { logits: zeros([ROWS, WORDS], "f32") }, rounds)];

@@ -188,6 +188,39 @@ describeBackends(() => {
       }
     });
 
+    const gaussian = KERNEL_CASES.filter(({ name }) => /^(rbf$|mahalanobis|laplacian|polynomial)/.test(name));
+    it.each(combinations(gaussian, WIDE_STORAGES))("are the same with the matrix at hand: $name, $storage", async ({ make, storage }) => {
+      for (const normalize of [true, false]) {
+        for (const shape of [...shapes, { n: 97, m: 101, d: 6 }]) {
+          const kernel = make({ depth: 6, normalize });
+          const given = randomCase(shape, storage);
+          const grads = gramGradients(kernel, inputsOf(given), given.upstream.data);
+          for (const accuracy of ACCURACIES) {
+            const { upstream, ...rows } = given;
+            const k = gramSync({ ...rows, kernel, accuracy });
+            expectGradients(await resultOf(vjpFaces, { ...given, kernel, accuracy, upstream, gram: k }), grads, storage, accuracy);
+          }
+        }
+      }
+    });
+
+    it.each(WIDE_STORAGES)("take distances from a matrix at hand, %s", (storage) => {
+      const { x, y, upstream } = randomCase({ n: 5, m: 4, d: 6 }, storage) as Required<Case>;
+      const [kernel, wider] = [kernels.rbf({ sigma: 1.5 }), kernels.rbf({ sigma: 3 })];
+      const misled = gramVjpSync({ x, y, kernel, upstream, gram: gramSync({ x, y, kernel: wider }) });
+      const shrunk = gramVjpSync({ x, y, kernel, upstream });
+      expect(Math.abs((misled.params.sigma?.data[0] ?? 0) - (shrunk.params.sigma?.data[0] ?? 0))).toBeGreaterThan(1e-3);
+    });
+
+    it("are finite where the matrix at hand has underflowed", () => {
+      const [x, y] = [0, 60].map((value) => tensor(new Float32Array(8).fill(value), [1, 8])) as [Tensor, Tensor];
+      const kernel = kernels.rbf({ sigma: 1, normalize: false });
+      const k = gramSync({ x, y, kernel });
+      expect(k.data[0]).toBe(0);
+      const grads = gramVjpSync({ x, y, kernel, upstream: tensor(Float32Array.of(1), [1, 1]), gram: k });
+      for (const value of [...grads.x.data, ...(grads.params.sigma?.data ?? [])]) expect(Math.abs(value)).toBeLessThan(1e-30);
+    });
+
     it.each(WIDE_STORAGES)("of more rows than a block holds are those of their parts put together, %s", (storage) => {
       const [n, m, d, part] = [1960, 1930, 3, 1000];
       const { x, y, upstream } = randomCase({ n, m, d }, storage) as Required<Case>;

@@ -34,6 +34,7 @@ Operation read_gram_vjp(Arguments& in) {
   dpo_gram_vjp_args args{};
   args.rows = read_rows(in);
   args.upstream = in.tensor();
+  args.gram = in.tensor();
   args.grads = read_gradients(in, args.rows.kernel);
   return operation(args, &dpo_backend::gram_vjp);
 }

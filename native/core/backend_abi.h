@@ -7,9 +7,9 @@
 
 #include "native/core/covariance.h"
 #include "native/core/divergence.h"
+#include "native/core/gram.h"
 #include "native/core/landmarks.h"
 #include "native/core/linear_algebra.h"
-#include "native/core/gram.h"
 #include "native/core/linear_divergence.h"
 #include "native/core/linear_preference.h"
 #include "native/core/linear_token_log_probs.h"

@@ -51,6 +51,8 @@ Status check(const dpo_gram_vjp_args& args) {
   check_rows(checks, args.rows);
   if (!checks.ok()) return checks.status();
   checks.shape("upstream", args.upstream, {args.rows.x.shape[0], columns_of(args.rows)}).arithmetic("upstream", args.upstream);
+  checks.optional_shape("gram", args.gram, {args.rows.x.shape[0], columns_of(args.rows)});
+  checks.dtype("gram", args.gram, result_dtype(args.rows.x.dtype));
   check_gradients(checks, args.rows, args.grads);
   return checks.status();
 }

@@ -30,6 +30,7 @@ typedef struct dpo_gram_gradients {
 typedef struct dpo_gram_vjp_args {
   dpo_gram_rows rows;
   dpo_tensor upstream; /* [N, M] f32 f64 */
+  dpo_tensor gram;     /* as in dpo_gram_args, or absent; spares its product where distances follow from it */
   dpo_gram_gradients grads;
 } dpo_gram_vjp_args;
 

@@ -45,12 +45,16 @@ class UpstreamTiles {
   bool same_;
 };
 
+dpo_status check_gram(dpo_job* job, const dpo_tensor& gram) { return present(gram) ? check_finite(job, "gram", gram) : DPO_OK; }
+
 template <class S>
 dpo_status pull_back(dpo_job* job, const dpo_gram_vjp_args& args) {
   using T = compute_t<S>;
   GramCall<S> call(job, args.rows);
   if (const dpo_status status = check_finite(job, "upstream", args.upstream); status != DPO_OK) return status;
+  if (const dpo_status status = check_gram(job, args.gram); status != DPO_OK) return status;
   if (const dpo_status status = call.prepare({true, false, true}, {false, true, true}); status != DPO_OK) return status;
+  const T* gram = present(args.gram) && call.plan().distances_from_values() ? data<T>(args.gram) : nullptr;
   const GramPairs<T> pairs = call.pairs();
   double* sums = call.zero_sums();
   if (!sums) return out_of_memory(job);
@@ -58,8 +62,8 @@ dpo_status pull_back(dpo_job* job, const dpo_gram_vjp_args& args) {
   const std::int64_t stride = pairs.cols();
   const dpo_status status =
       args.upstream.dtype == DPO_F64
-          ? grads.add(pairs, UpstreamTiles<T, double>(data<double>(args.upstream), stride, pairs.same), sums)
-          : grads.add(pairs, UpstreamTiles<T, float>(data<float>(args.upstream), stride, pairs.same), sums);
+          ? grads.add(pairs, UpstreamTiles<T, double>(data<double>(args.upstream), stride, pairs.same), sums, gram)
+          : grads.add(pairs, UpstreamTiles<T, float>(data<float>(args.upstream), stride, pairs.same), sums, gram);
   return status == DPO_OK ? call.write_gradients(args.grads, sums) : status;
 }
 

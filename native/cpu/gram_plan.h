@@ -52,6 +52,14 @@ struct GramPlan {
     return true;
   }
 
+  /// Whether squared distances follow from K.
+  bool distances_from_values() const {
+    if (members.is_mixture()) return false;
+    return math::with_log_kernel<double>(members[0].formula, [](const auto& kernel) {
+      return requires { kernel.squared_distance(0.0); };
+    });
+  }
+
   /// Adds sums in the order of `places` to those of members.places().
   void add_sums(const double* from, double* to) const {
     const GradientPlaces& full = members.places();

@@ -90,9 +90,10 @@ class GramPullBack {
         workspace_(job, static_cast<std::int64_t>(gemm_workspace<T>)) {}
 
   /// Adds the gradients of Σ upstream·K to those of the mapped rows and to `sums`. fill(place, tile, stride) makes a tile of the
-  /// upstream, of the same rows that of U + Uᵀ.
+  /// upstream, of the same rows that of U + Uᵀ. gram: K where distances are to be taken from it, or null.
   template <class Fill>
-  dpo_status add(const GramPairs<T>& pairs, const Fill& fill, double* sums) {
+  dpo_status add(const GramPairs<T>& pairs, const Fill& fill, double* sums, const T* gram = nullptr) {
+    gram_ = gram;
     const std::int64_t side = tile_side(pairs.rows(), pairs.cols());
     if (!reserve(pairs, side)) return out_of_memory(job_);
     for (std::int64_t i = 0; i < pairs.rows(); i += kGramBlock) {
@@ -166,7 +167,7 @@ class GramPullBack {
     T* col_sums = upstream + side * side;
     fill(at, upstream, side);
     pad(upstream, at, side);
-    make_product(block.pairs, block.layer, at, product, side);
+    const TileHolds holds = make_seen(block, at, product);
     const std::int64_t block_rows = block.at.rows.size(), block_cols = block.at.cols.size(), size = plan_.places.size;
     double* totals = tile_sums_ + (down * block.across() + across) * size;
     double* row_self = row_sums_ + across * 2 * block_rows + i;
@@ -175,7 +176,7 @@ class GramPullBack {
     std::fill_n(row_self, at.rows.size(), 0.0);
     std::fill_n(row_self + block_rows, at.rows.size(), 0.0);
     std::fill_n(col_sums, 2 * side, T(0));
-    const TileView<T> view(block.pairs, block.layer, at, product, side);
+    const TileView<T> view(block.pairs, block.layer, at, product, side, holds);
     Update update = Update::overwrite;
     for (std::int32_t m = 0; m < plan_.members.count(); ++m) {
       const auto place = static_cast<std::size_t>(m);
@@ -194,6 +195,12 @@ class GramPullBack {
       col_self[c] = static_cast<double>(col_sums[c]);
       col_self[block_cols + c] = static_cast<double>(col_sums[side + c]);
     }
+  }
+
+  TileHolds make_seen(const Block& block, TilePlace at, T* tile) const {
+    if (!gram_) return make_product(block.pairs, block.layer, at, tile, block.side);
+    make_distances(plan_, at, gram_, block.pairs.cols(), tile, block.side);
+    return TileHolds::distances;
   }
 
   static void pad(T* upstream, TilePlace at, std::int64_t stride) {
@@ -270,6 +277,7 @@ class GramPullBack {
 
   dpo_job* job_;
   const GramPlan& plan_;
+  const T* gram_ = nullptr;
   std::int64_t stride_ = 0;
   T* weights_ = nullptr;
   double* row_sums_ = nullptr;

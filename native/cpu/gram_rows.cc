@@ -417,7 +417,7 @@ void GramRows<S>::store_gradient(const Chunk& chunk, const dpo_tensor& grads) co
     const double along = normalize_ ? inner_product(grad, row, stride_) : 0;
     const double scale = chunk.scales[r];
     store_row<Write::cached>(data<S>(grads) + (chunk.begin + r) * depth_, depth_,
-              [&](std::int64_t i) { return (load(grad + i) - along * load(row + i)) * scale; });
+                             [&](std::int64_t i) { return (load(grad + i) - along * load(row + i)) * scale; });
   }
 }
 

@@ -28,10 +28,12 @@ struct GramPairs {
   const MappedRows<T>& right_of(const GramLayer& layer) const { return (*right)[static_cast<std::size_t>(layer.map)]; }
 };
 
-/// Makes the tile of a layer's product, followed by zeros up to whole vectors. On the diagonal of the same rows distances are
-/// exactly 0.
+enum class TileHolds { products, distances };
+
+/// Makes the tile of a layer's product, or of its distances where they are summed, followed by zeros up to whole vectors. On the
+/// diagonal of the same rows distances are exactly 0.
 template <class T>
-void make_product(const GramPairs<T>& pairs, const GramLayer& layer, TilePlace at, T* tile, std::int64_t stride) {
+TileHolds make_product(const GramPairs<T>& pairs, const GramLayer& layer, TilePlace at, T* tile, std::int64_t stride) {
   const MappedRows<T>&left = pairs.left_of(layer), &right = pairs.right_of(layer);
   const auto lhs = left.packed_lhs();
   const auto rhs = right.packed_rhs();
@@ -50,21 +52,43 @@ void make_product(const GramPairs<T>& pairs, const GramLayer& layer, TilePlace a
   const std::int64_t cols = at.cols.size(), padded = (cols + lanes<T> - 1) / lanes<T> * lanes<T>;
   for (std::int64_t i = 0; cols < padded && i < at.rows.size(); ++i)
     std::fill(tile + i * stride + cols, tile + i * stride + padded, T(0));
+  return layer.product == PairProduct::inner ? TileHolds::products : TileHolds::distances;
 }
 
-/// What formulas see of the pairs of a tile of products.
+/// Makes the tile of squared distances from that of K, of a kernel whose distance follows from its value; 0 counts as the
+/// smallest normal number. Whole vectors are written.
+template <class T>
+void make_distances(const GramPlan& plan, TilePlace at, const T* gram, std::int64_t gram_stride, T* tile, std::int64_t stride) {
+  using V = Vec<T>;
+  using E = VectorFunctions<T>;
+  math::with_log_kernel<T>(plan.members[0].formula, [&](const auto& kernel) {
+    if constexpr (requires { kernel.squared_distance(V{}); }) {
+      for (std::int64_t i = 0; i < at.rows.size(); ++i) {
+        const T* row = gram + (at.rows.begin + i) * gram_stride + at.cols.begin;
+        for (std::int64_t j = 0; j < at.cols.size(); j += lanes<T>) {
+          const int n = static_cast<int>(std::min<std::int64_t>(lanes<T>, at.cols.size() - j));
+          const V k = n == lanes<T> ? load(row + j) : load_partial(row + j, n, T(1));
+          const V log_k = E::log(max(k, V{} + std::numeric_limits<T>::min()));
+          store(tile + i * stride + j, max(kernel.squared_distance(log_k), V{}));
+        }
+      }
+    }
+  });
+}
+
+/// What formulas see of the pairs of a tile of products or distances.
 template <class T>
 class TileView {
  public:
   using V = Vec<T>;
 
-  TileView(const GramPairs<T>& pairs, const GramLayer& layer, TilePlace at, const T* tile, std::int64_t stride)
+  TileView(const GramPairs<T>& pairs, const GramLayer& layer, TilePlace at, const T* tile, std::int64_t stride, TileHolds holds)
       : left_(pairs.left_of(layer)),
         right_(pairs.right_of(layer)),
         at_(at),
         tile_(tile),
         stride_(stride),
-        of_products_(layer.product == PairProduct::inner) {}
+        of_products_(holds == TileHolds::products) {}
 
   std::int64_t rows() const { return at_.rows.size(); }
   std::int64_t cols() const { return at_.cols.size(); }
@@ -143,8 +167,8 @@ void make_gram_tile(const GramPairs<T>& pairs, TilePlace at, T* product, std::in
   const GramPlan& plan = *pairs.plan;
   Update update = Update::overwrite;
   for (std::size_t l = 0; l < plan.layers.size(); ++l) {
-    make_product(pairs, plan.layers[l], at, product, product_stride);
-    const TileView<T> tile(pairs, plan.layers[l], at, product, product_stride);
+    const TileHolds holds = make_product(pairs, plan.layers[l], at, product, product_stride);
+    const TileView<T> tile(pairs, plan.layers[l], at, product, product_stride, holds);
     for (std::int32_t m = 0; m < plan.members.count(); ++m) {
       if (plan.layer_of[static_cast<std::size_t>(m)] != static_cast<std::int32_t>(l)) continue;
       add_values(plan, m, tile, to, stride, update);

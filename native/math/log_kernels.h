@@ -77,6 +77,11 @@ struct RbfLogKernel {
   DPO_HD_INLINE ValueAndSlope<V> at(V r2) const {
     return {r2 * inverse * inverse * T(-0.5), V{} + slope};
   }
+  /// r² of a pair whose ln k is known.
+  template <class V>
+  DPO_HD_INLINE V squared_distance(V log_k) const {
+    return log_k / slope;
+  }
   template <class E, class V, class Add>
   DPO_HD_INLINE void parameter_slopes(V r2, const Add& add) const {
     add(0, r2 * inverse * inverse * inverse);
@@ -93,6 +98,10 @@ struct MahalanobisLogKernel {
   template <class E, class V>
   DPO_HD_INLINE ValueAndSlope<V> at(V r2) const {
     return {r2 * T(-0.5), V{} - T(0.5)};
+  }
+  template <class V>
+  DPO_HD_INLINE V squared_distance(V log_k) const {
+    return T(-2) * log_k;
   }
   template <class E, class V, class Add>
   DPO_HD_INLINE void parameter_slopes(V, const Add&) const {}

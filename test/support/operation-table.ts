@@ -997,10 +997,16 @@ const gramVjpCase: OperationCase = {
   name: "gramVjp",
   args: (dtype) => {
     const args = gramArgs(dtype);
-    return { ...args, upstream: floats(random(), [GRAM_ROWS, GRAM_COLUMNS], wide(dtype)) };
+    return { ...args, upstream: floats(random(), [GRAM_ROWS, GRAM_COLUMNS], wide(dtype)), gram: gramSync(args) };
   },
   inputs: {
     ...GRAM_RULES,
+    gram: {
+      holds: "numbers",
+      optional: true,
+      badDTypes: ["i32", "f16", "bf16"],
+      badShapes: [{ shape: [GRAM_ROWS * GRAM_COLUMNS] }, { shape: [GRAM_COLUMNS, GRAM_ROWS] }],
+    },
     upstream: {
       holds: "numbers",
       badDTypes: ["i32", "f16", "bf16"],
