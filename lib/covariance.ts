@@ -85,7 +85,7 @@ function* noiseScaleSteps({ epsilon, delta, sensitivity }: GaussianNoiseScaleArg
 const noiseScaleFaces = operation(noiseScaleSteps);
 /**
  * The smallest standard deviation of Gaussian noise that makes a result of this sensitivity (ε, δ) private, for any ε > 0: the analytic Gaussian mechanism
- * (Balle & Wang 2018, arXiv 1805.06083).
+ * (Balle & Wang 2018, arXiv 1805.06530).
  * @throws OutOfRangeError
  */
 export const gaussianNoiseScale = noiseScaleFaces.async;

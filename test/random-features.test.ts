@@ -19,6 +19,7 @@ import { expectBitwiseEqual, expectValue, expectValues } from "./support/bounds.
 import { combinations, expectGradientOf, expectRefusal, expectValuesOf, resultOf, STORAGES, tensorOf, valuesOf } from "./support/cases.js";
 import { expectFiniteDifferences } from "./support/finite-differences.js";
 import { createRandom } from "./support/random.js";
+import { loadFixture } from "./support/truth/fixtures.js";
 
 const faces = { sync: randomFeaturesSync, async: randomFeatures };
 const KINDS: Record<string, Partial<RandomFeaturesArgs> & { kernel: Kernel }> = {
@@ -151,6 +152,30 @@ describeBackends(() => {
       const k2 = Math.exp(pairKernelSync({ u: x, v: twice, kernel: args.kernel }).logK.data[0] ?? Number.NaN);
       const expected = ((1 + k2) / 2 - k * k) / r;
       expect(Math.abs(variance / expected - 1)).toBeLessThan(5 * Math.sqrt(2 / seeds));
+    });
+
+    it.each(loadFixture("random_features").cases)("make what RBFSampler makes on average, with no greater error: $name", (given) => {
+      const { n, d, expected, sigma, components } = given;
+      const x = tensor(Float64Array.from(given.x), [n, d]);
+      const kernel = kernels.rbf({ sigma, normalize: false });
+      const seeds = 400;
+      const [sums, squares] = [new Float64Array(n * n), new Float64Array(n * n)];
+      for (let seed = 0; seed < seeds; seed++) {
+        const features = valuesOf(randomFeaturesSync({ kernel, frequencies: components / 2, depth: d, seed }).transformSync(x));
+        for (let i = 0; i < n; i++) {
+          for (let j = 0; j < n; j++) {
+            const product = inner(features.subarray(i * components, (i + 1) * components), features.subarray(j * components, (j + 1) * components));
+            sums[i * n + j] = (sums[i * n + j] ?? 0) + product;
+            squares[i * n + j] = (squares[i * n + j] ?? 0) + (product - (expected.kernel[i * n + j] ?? 0)) ** 2;
+          }
+        }
+      }
+      const rms = Math.sqrt(squares.reduce((sum, value) => sum + value, 0) / (seeds * n * n));
+      // Of pairs (cos, sin) the variance is (½ + k(2δ)/2 − k²)/R, of cos(w·x + b) at equal width (½ + k(2δ)/4 − k²/2)/R.
+      expect(rms).toBeLessThan(1.03 * expected.rms);
+      expect(rms).toBeGreaterThan(0.5 * expected.rms);
+      const standardError = expected.rms * Math.sqrt(1 / seeds + 1 / given.seeds);
+      for (const [at, sum] of sums.entries()) expectValue(sum / seeds, expected.mean[at] ?? 0, { abs: 6 * standardError, rel: 0 });
     });
 
     it("orthogonal ones are so, as long as independent ones on average, and err less", () => {

@@ -6,8 +6,8 @@ namespace dpo {
 namespace {
 
 void check_rows(Checks& checks, const dpo_tensor& x, const dpo_tensor& frequencies) {
-  checks.shape("x", x, {-1, -1}).floating("x", x);
-  checks.shape("frequencies", frequencies, {-1, x.shape[1]}).dtype("frequencies", frequencies, DPO_F64);
+  checks.shape("frequencies", frequencies, {-1, -1}).dtype("frequencies", frequencies, DPO_F64);
+  if (checks.ok()) checks.shape("x", x, {-1, frequencies.shape[1]}).floating("x", x);
 }
 
 }  // namespace

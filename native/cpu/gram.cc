@@ -45,14 +45,18 @@ class UpstreamTiles {
   bool same_;
 };
 
-dpo_status check_gram(dpo_job* job, const dpo_tensor& gram) { return present(gram) ? check_finite(job, "gram", gram) : DPO_OK; }
+/// Fails because of an upstream or matrix at hand that is not finite. Their check comes last and mostly costs nothing: any such
+/// element shows in the sum of U·K.
+dpo_status check_upstream(dpo_job* job, const dpo_gram_vjp_args& args, double sum) {
+  if (std::isfinite(sum)) return DPO_OK;
+  if (const dpo_status status = check_finite(job, "upstream", args.upstream); status != DPO_OK) return status;
+  return present(args.gram) ? check_finite(job, "gram", args.gram) : DPO_OK;
+}
 
 template <class S>
 dpo_status pull_back(dpo_job* job, const dpo_gram_vjp_args& args) {
   using T = compute_t<S>;
   GramCall<S> call(job, args.rows);
-  if (const dpo_status status = check_finite(job, "upstream", args.upstream); status != DPO_OK) return status;
-  if (const dpo_status status = check_gram(job, args.gram); status != DPO_OK) return status;
   if (const dpo_status status = call.prepare({true, false, true}, {false, true, true}); status != DPO_OK) return status;
   const T* gram = present(args.gram) && call.plan().distances_from_values() ? data<T>(args.gram) : nullptr;
   const GramPairs<T> pairs = call.pairs();
@@ -64,7 +68,10 @@ dpo_status pull_back(dpo_job* job, const dpo_gram_vjp_args& args) {
       args.upstream.dtype == DPO_F64
           ? grads.add(pairs, UpstreamTiles<T, double>(data<double>(args.upstream), stride, pairs.same), sums, gram)
           : grads.add(pairs, UpstreamTiles<T, float>(data<float>(args.upstream), stride, pairs.same), sums, gram);
-  return status == DPO_OK ? call.write_gradients(args.grads, sums) : status;
+  if (status != DPO_OK) return status;
+  const double sum = sums[call.plan().members.places().log_weights];
+  if (const dpo_status checked = check_upstream(job, args, sum); checked != DPO_OK) return checked;
+  return call.write_gradients(args.grads, sums);
 }
 
 }  // namespace

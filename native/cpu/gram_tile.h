@@ -68,8 +68,10 @@ void make_distances(const GramPlan& plan, TilePlace at, const T* gram, std::int6
         for (std::int64_t j = 0; j < at.cols.size(); j += lanes<T>) {
           const int n = static_cast<int>(std::min<std::int64_t>(lanes<T>, at.cols.size() - j));
           const V k = n == lanes<T> ? load(row + j) : load_partial(row + j, n, T(1));
-          const V log_k = E::log(max(k, V{} + std::numeric_limits<T>::min()));
-          store(tile + i * stride + j, max(kernel.squared_distance(log_k), V{}));
+          // What is not finite stays so, for the check of the sums to find.
+          const V log_k = E::log(max(k, V{} + std::numeric_limits<T>::min())) + k * T(0);
+          const V squared = kernel.squared_distance(log_k);
+          store(tile + i * stride + j, squared < 0 ? V{} : squared);
         }
       }
     }

@@ -1,5 +1,5 @@
 // The analytic Gaussian mechanism: Balle & Wang (2018), "Improving the Gaussian mechanism for differential privacy", arXiv
-// 1805.06083.
+// 1805.06530.
 #pragma once
 
 #include <cmath>

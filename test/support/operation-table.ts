@@ -43,6 +43,8 @@ import {
   pairKernelSync,
   preferenceLoss,
   preferenceLossSync,
+  randomFeatures,
+  randomFeaturesSync,
   type StepOut,
   sequenceLogProbs,
   sequenceLogProbsSync,
@@ -997,7 +999,7 @@ const gramVjpCase: OperationCase = {
   name: "gramVjp",
   args: (dtype) => {
     const args = gramArgs(dtype);
-    return { ...args, upstream: floats(random(), [GRAM_ROWS, GRAM_COLUMNS], wide(dtype)), gram: gramSync(args) };
+    return { ...args, upstream: floats(random(), [GRAM_ROWS, GRAM_COLUMNS], wide(dtype)), gram: gramSync(args as never) };
   },
   inputs: {
     ...GRAM_RULES,
@@ -1296,6 +1298,69 @@ const nystromTransformVjpCase: OperationCase = {
   async: (args, out, signal) => nystromFeatures.transformVjp(args as never, { out, ...(signal && { signal }) }),
 };
 
+const FREQUENCIES = 3;
+
+const randomFeaturesCase: OperationCase = {
+  name: "randomFeatures",
+  dtypes: ["f64"],
+  args: () => ({ kernel: kernels.rbf({ sigma: 0.8 }), frequencies: FREQUENCIES, depth: WIDTH }),
+  inputs: {},
+  outs: () => ({}),
+  badOptions: {
+    frequencies: [Number.NaN, 0, -1, 1.5, undefined, ...NOT_A_NUMBER_OPTION],
+    depth: [Number.NaN, 0, -1, 1.5, undefined, ...NOT_A_NUMBER_OPTION],
+    seed: [Number.NaN, -1, 1.5, 2 ** 53, ...NOT_A_NUMBER_OPTION],
+    orthogonal: [1, "yes", null],
+  },
+  special: [
+    {
+      title: "a kernel without random features",
+      change: (args) => void Object.assign(args, { kernel: kernels.polynomial() }),
+      codes: ["ERR_RANGE"],
+      names: ["kernel"],
+    },
+  ],
+  sync: (args) => ({ frequencies: randomFeaturesSync(args as never).frequencies }),
+  async: async (args, _, signal) => ({ frequencies: (await randomFeatures(args as never, signal && { signal })).frequencies }),
+};
+
+const fourierFeatures = randomFeaturesSync({ kernel: kernels.rbf({ sigma: 0.8 }), frequencies: FREQUENCIES, depth: WIDTH });
+const ROWS_OF_FOURIER_FEATURES: InputRules = { ...ROWS_OF_FEATURES, badDTypes: ["i32"] };
+
+const fourierTransformCase: OperationCase = {
+  name: "RandomFeatures.transform",
+  dtypes: ALL_TYPES,
+  args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype) }),
+  inputs: { x: ROWS_OF_FOURIER_FEATURES },
+  outs: (dtype) => ({ features: filled([SAMPLES, 2 * FREQUENCIES], wide(dtype)) }),
+  badOptions: {},
+  special: [zeroRow(["x"])],
+  sync: ({ x }, out) => fourierFeatures.transformSync(x as never, { out }),
+  async: ({ x }, out, signal) => fourierFeatures.transform(x as never, { out, ...(signal && { signal }) }),
+};
+
+const fourierTransformVjpCase: OperationCase = {
+  ...fourierTransformCase,
+  name: "RandomFeatures.transformVjp",
+  args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype), upstream: floats(random(), [SAMPLES, 2 * FREQUENCIES], wide(dtype)) }),
+  inputs: {
+    x: ROWS_OF_FOURIER_FEATURES,
+    upstream: {
+      holds: "numbers",
+      badDTypes: ["i32", "f16", "bf16"],
+      badShapes: [
+        { shape: [SAMPLES] },
+        { shape: [SAMPLES + 1, 2 * FREQUENCIES] },
+        { shape: [SAMPLES, FREQUENCIES] },
+        { shape: [SAMPLES, 2 * FREQUENCIES, 1] },
+      ],
+    },
+  },
+  outs: (dtype) => ({ x: filled([SAMPLES, WIDTH], dtype), frequencies: filled([FREQUENCIES, WIDTH], "f64") }),
+  sync: (args, out) => fourierFeatures.transformVjpSync(args as never, { out }),
+  async: (args, out, signal) => fourierFeatures.transformVjp(args as never, { out, ...(signal && { signal }) }),
+};
+
 export const OPERATIONS: readonly OperationCase[] = [
   tokenLogProbsCase,
   tokenLogProbsVjpCase,
@@ -1325,6 +1390,9 @@ export const OPERATIONS: readonly OperationCase[] = [
   eighCase,
   eighVjpCase,
   nystromCase,
+  randomFeaturesCase,
+  fourierTransformCase,
+  fourierTransformVjpCase,
   nystromTransformCase,
   nystromTransformVjpCase,
 ];

@@ -171,6 +171,18 @@ export interface NoiseScaleCase {
   readonly scale: number;
 }
 
+/** What approximations of a kernel are on average over many seeds. */
+export interface RandomFeaturesCase {
+  readonly name: string;
+  readonly n: number;
+  readonly d: number;
+  readonly sigma: number;
+  readonly components: number;
+  readonly seeds: number;
+  readonly x: readonly number[];
+  readonly expected: { readonly kernel: readonly number[]; readonly mean: readonly number[]; readonly rms: number };
+}
+
 export interface AdamWCase {
   readonly options: AdamWOptions;
   readonly start: Readonly<Record<string, readonly number[]>>;
@@ -237,6 +249,7 @@ export interface Fixtures {
   readonly covariance: Fixture<CovarianceCase> & { readonly noiseScales: readonly NoiseScaleCase[] };
   readonly linear_algebra: Fixture<CholeskyCase> & { readonly triangular: readonly TriangularCase[]; readonly eigh: readonly EighCase[] };
   readonly nystrom: Fixture<NystromCase>;
+  readonly random_features: Fixture<RandomFeaturesCase>;
 }
 
 export function loadFixture<Name extends keyof Fixtures>(name: Name): Fixtures[Name] {
