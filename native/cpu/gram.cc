@@ -57,8 +57,9 @@ template <class S>
 dpo_status pull_back(dpo_job* job, const dpo_gram_vjp_args& args) {
   using T = compute_t<S>;
   GramCall<S> call(job, args.rows);
-  if (const dpo_status status = call.prepare({true, false, true}, {false, true, true}); status != DPO_OK) return status;
-  const T* gram = present(args.gram) && call.plan().distances_from_values() ? data<T>(args.gram) : nullptr;
+  const dpo_status prepared = call.prepare({true, false, true}, {false, true, true}, present(args.gram));
+  if (prepared != DPO_OK) return prepared;
+  const T* gram = call.distances_known() ? data<T>(args.gram) : nullptr;
   const GramPairs<T> pairs = call.pairs();
   double* sums = call.zero_sums();
   if (!sums) return out_of_memory(job);

@@ -95,9 +95,12 @@ class GramCall {
 
   GramCall(dpo_job* job, const dpo_gram_rows& of) : job_(job), of_(of), workspace_(job, 2 * kGramTile * kGramTile) {}
 
-  /// Checks and maps the rows. Without y, x serves as both.
-  dpo_status prepare(RowUses of_x, RowUses of_y) {
+  /// Checks and maps the rows. Without y, x serves as both. gram_at_hand: products are not needed where distances follow from K.
+  dpo_status prepare(RowUses of_x, RowUses of_y, bool gram_at_hand = false) {
     if (!plan_.prepare(job_, of_)) return out_of_memory(job_);
+    if (!present(of_.y)) of_x = {true, true, of_x.gradient};
+    distances_known_ = gram_at_hand && plan_.distances_from_values();
+    if (distances_known_) of_x.left = of_x.right = of_y.left = of_y.right = false;
     x_.emplace(job_, plan_, "x", of_.x);
     if (const dpo_status status = x_->measure(); status != DPO_OK) return status;
     if (present(of_.y)) {
@@ -109,10 +112,12 @@ class GramCall {
       mean = rows_mean();
       if (!mean) return out_of_memory(job_);
     }
-    if (!y_) return x_->map(mean, {true, true, of_x.gradient});
-    if (const dpo_status status = x_->map(mean, of_x); status != DPO_OK) return status;
+    if (const dpo_status status = x_->map(mean, of_x); status != DPO_OK || !y_) return status;
     return y_->map(mean, of_y);
   }
+
+  /// Whether distances are to be taken from the matrix at hand.
+  bool distances_known() const { return distances_known_; }
 
   const GramPlan& plan() const { return plan_; }
   GramPairs<T> pairs_of_x() const { return {&plan_, &x_->mapped(), &x_->mapped(), true}; }
@@ -167,6 +172,7 @@ class GramCall {
   dpo_job* job_;
   const dpo_gram_rows& of_;
   GramPlan plan_;
+  bool distances_known_ = false;
   std::optional<GramRows<S>> x_, y_;
   Scratch<T> workspace_;
 };
