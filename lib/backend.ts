@@ -16,6 +16,8 @@ export interface Backend {
   reason: string;
   /** Whether this thread's calls go to it. */
   selected: boolean;
+  /** The operations that it has; others end with a BackendError. */
+  operations: string[];
 }
 
 /** Every backend found, best first, each with its score and the reason for it. */

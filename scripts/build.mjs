@@ -1,13 +1,14 @@
-// Builds the addon and the CPU backend (build/Release) and the TypeScript face (dist), each only when its sources changed.
-//   node scripts/build.mjs [--levels best|all|LIST]
+// Builds the addon and the backends (build/Release; that for CUDA where nvcc is found) and the TypeScript face (dist), each only when its sources changed.
+//   node scripts/build.mjs [--levels best|all|LIST] [--tests]
 //     --levels  instruction sets of the CPU backend: the best of this machine, all, or a list such as
 //               x86-64-v2,x86-64-v3. The environment variable DPO_CPU_LEVELS says the same. Default: best.
+//     --tests   also the CUDA backend on the host, which only tests use
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { configureOnce, PARALLEL, settingsOf } from "./lib/cmake.mjs";
-import { Failure, root, run, say, script, seconds } from "./lib/process.mjs";
+import { Failure, root, run, say, script, seconds, which } from "./lib/process.mjs";
 import { findTools, missingTools } from "./lib/tools.mjs";
 
 const LEVELS = ["x86-64-v2", "x86-64-v3", "x86-64-v4"];
@@ -38,30 +39,45 @@ function buildOnce(name, state, isThere, build) {
   say(`build: ${name} done (${seconds(began)})`);
 }
 
-function configure({ compiler, generator }, levels) {
+function configure({ compiler, generator }, { levels, tests }) {
   const cmakeJs = inRoot("node_modules/cmake-js/bin/cmake-js");
   // Without --cc cmake-js looks for a compiler by itself, under fewer names; there is no C here to compile.
   const tools = ["--generator", generator, "--cxx", compiler.path, "--cc", compiler.path];
-  run(process.execPath, [cmakeJs, "configure", "--log-level", "warn", ...tools, `--CDDPO_CPU_LEVELS=${levels}`]);
+  run(process.execPath, [
+    cmakeJs,
+    "configure",
+    "--log-level",
+    "warn",
+    ...tools,
+    `--CDDPO_CPU_LEVELS=${levels}`,
+    `--CDDPO_SIMT=${tests ? "ON" : "OFF"}`,
+  ]);
 }
 
-function nativeIsThere() {
+function nativeIsThere({ tests }) {
   const folder = inRoot("build/Release");
-  return existsSync(join(folder, "dpo_kernels.node")) && readdirSync(folder).some((name) => name.startsWith("dpo_cpu_"));
+  if (!existsSync(join(folder, "dpo_kernels.node"))) return false;
+  const has = (prefix) => readdirSync(folder).some((name) => name.startsWith(prefix));
+  return has("dpo_cpu_") && (!tests || process.arch !== "x64" || has("dpo_cuda_sim_"));
 }
 
-function buildNative(levels) {
+function buildNative({ levels, tests }) {
   const tools = findTools();
   const missing = missingTools(tools, { tests: false });
   if (missing.length > 0) throw new Failure(`missing: ${missing.map((need) => need.what).join(", ")}; npm run setup says more`);
-  const settings = [...settingsOf(tools), levels];
+  const settings = [...settingsOf(tools), levels, ...(tests ? ["tests"] : []), which("nvcc") ?? "no nvcc"];
   const state = [...settings, fingerprint(["native", "CMakeLists.txt"])].join("\n");
-  buildOnce("native", state, nativeIsThere, () => {
-    const { compiler, cmake, generator } = tools;
-    say(`build: addon and CPU backend (${levels}) with ${compiler.version}, CMake ${cmake.version}, ${generator}`);
-    configureOnce(inRoot("build"), settings, () => configure(tools, levels));
-    run(cmake.path, ["--build", inRoot("build"), "--config", "Release", ...PARALLEL]);
-  });
+  buildOnce(
+    "native",
+    state,
+    () => nativeIsThere({ tests }),
+    () => {
+      const { compiler, cmake, generator } = tools;
+      say(`build: addon and backends (${levels}${which("nvcc") ? ", cuda" : ""}) with ${compiler.version}, CMake ${cmake.version}, ${generator}`);
+      configureOnce(inRoot("build"), settings, () => configure(tools, { levels, tests }));
+      run(cmake.path, ["--build", inRoot("build"), "--config", "Release", ...PARALLEL]);
+    },
+  );
 }
 
 function buildTypeScript() {
@@ -82,7 +98,9 @@ function parseLevels(text) {
 }
 
 await script("build", () => {
-  const { values } = parseArgs({ options: { levels: { type: "string", default: process.env.DPO_CPU_LEVELS || "best" } } });
-  buildNative(parseLevels(values.levels));
+  const { values } = parseArgs({
+    options: { levels: { type: "string", default: process.env.DPO_CPU_LEVELS || "best" }, tests: { type: "boolean", default: false } },
+  });
+  buildNative({ levels: parseLevels(values.levels), tests: values.tests });
   buildTypeScript();
 });

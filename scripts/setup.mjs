@@ -1,7 +1,7 @@
 // Makes a checkout ready to use: the tools of the native build, the npm packages, and what has to be built.
 // Does nothing, quickly, when all of it is there.
 //   node scripts/setup.mjs [--tests] [--levels best|all|LIST]
-//     --tests   also GoogleTest, for the C++ tests
+//     --tests   also GoogleTest, for the C++ tests, and the CUDA backend on the host
 //     --levels  as of scripts/build.mjs
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -79,6 +79,6 @@ await script("setup", () => {
   checkNode();
   ensureTools({ tests: values.tests });
   ensurePackages();
-  run(process.execPath, ["scripts/build.mjs", ...(values.levels ? ["--levels", values.levels] : [])]);
+  run(process.execPath, ["scripts/build.mjs", ...(values.levels ? ["--levels", values.levels] : []), ...(values.tests ? ["--tests"] : [])]);
   say(`setup: ready (${seconds(began)})`);
 });

@@ -15,13 +15,14 @@ describe("backends()", () => {
     const found = backends();
     expect(found.length).toBeGreaterThan(0);
     for (const backend of found) {
-      expect(Object.keys(backend).sort()).toEqual(["name", "reason", "score", "selected", "variant"]);
+      expect(Object.keys(backend).sort()).toEqual(["name", "operations", "reason", "score", "selected", "variant"]);
       expect(backend).toEqual({
         name: expect.stringMatching(/./),
         variant: expect.any(String),
         score: expect.any(Number),
         reason: expect.stringMatching(/./),
         selected: expect.any(Boolean),
+        operations: expect.any(Array),
       });
       expect(backend.score).toBeGreaterThanOrEqual(0);
     }

@@ -495,7 +495,7 @@ describeBackends(() => {
       expect([...gradient.data]).toEqual(new Array(15).fill(9));
     });
   });
-});
+}, ["tokenLogProbs", "tokenLogProbsVjp"]);
 
 function bytesOf({ data }: Tensor): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);

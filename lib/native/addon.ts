@@ -15,7 +15,7 @@ interface Addon {
   ): Promise<NativeFailure | undefined>;
   claim(inputs: number, ...memory: ArrayBufferView[]): number | NativeFailure;
   release(claim: number): void;
-  backends(): { name: string; variant: string; score: number; reason: string; selected: boolean }[];
+  backends(): { name: string; variant: string; score: number; reason: string; selected: boolean; operations: string[] }[];
   useBackend(name: string): string | undefined;
   threads(): number;
   useThreads(count: number): void;

@@ -18,6 +18,12 @@ Napi::Value describe(Napi::Env env, const Backend& backend) {
   entry.Set("score", static_cast<double>(backend.score));
   entry.Set("reason", backend.reason);
   entry.Set("selected", &backend == Environment::of(env).backend());
+  Napi::Array operations = Napi::Array::New(env);
+  for (const Binding& binding : kBindings) {
+    if (backend.table && binding.supported_by(*backend.table))
+      operations.Set(operations.Length(), Napi::String::New(env, binding.name));
+  }
+  entry.Set("operations", operations);
   return entry;
 }
 

@@ -58,12 +58,19 @@ bool answers_to(const Backend& backend, const std::string& wanted) {
   return wanted == "auto" || wanted == name || wanted == name + ":" + backend.table->variant;
 }
 
+/// "cpu:x86-64-v3 (dpo_cpu_v3.so)", or the file alone where it has not opened.
+std::string name_of(const Backend& backend) {
+  if (!backend.table) return backend.file;
+  const std::string variant = backend.table->variant;
+  return backend.table->name + (variant.empty() ? "" : ":" + variant) + " (" + backend.file + ")";
+}
+
 std::string describe(const std::vector<Backend>& backends) {
   if (backends.empty()) return "no backend object lies beside the addon";
   std::string text;
   for (const Backend& backend : backends) {
     if (!text.empty()) text += "; ";
-    text += backend.file + " " + backend.reason;
+    text += name_of(backend) + " " + backend.reason;
   }
   return text;
 }

@@ -10,37 +10,11 @@
 #include "native/cpu/logit_map.h"
 #include "native/cpu/row_chunks.h"
 #include "native/cpu/simd.h"
-#include "native/math/log_sum_exp.h"
+#include "native/math/softmax_sums.h"
 
 namespace dpo::cpu {
 
-/// Parts of rows; merge() puts them together. Sums are in double, so that a row of any length keeps the precision of its
-/// elements.
-struct SoftmaxSums {
-  math::LogSumExp<double> exps;  // max z' and Σ e^(z' − max)
-  double weighted_sum = 0;       // Σ e^(z' − max)·(z' − max)
-  double logit_sum = 0;          // Σ z
-
-  void merge(const SoftmaxSums& other) {
-    const SoftmaxSums mine = *this;
-    exps.merge(other.exps);
-    weighted_sum = mine.weighted_below(exps.max) + other.weighted_below(exps.max);
-    logit_sum += other.logit_sum;
-  }
-
-  double log_sum_exp() const { return exps.value(); }
-
-  /// H = L − Σ p z', written so that a common shift of the logits cancels exactly.
-  double entropy() const { return std::log(exps.sum) - weighted_sum / exps.sum; }
-
- private:
-  /// weighted_sum when distances are taken from another maximum.
-  double weighted_below(double max) const {
-    if (weighted_sum == 0 && max == exps.max) return 0;
-    const double shift = exps.max - max, scale = std::exp(shift);
-    return scale > 0 ? scale * (weighted_sum + shift * exps.sum) : 0;
-  }
-};
+using math::SoftmaxSums;
 
 inline constexpr std::int64_t kSoftmaxBlock = 4096;  // elements that stay in the first-level cache between max and sum
 

@@ -14,9 +14,19 @@ export function runnableBackends(): string[] {
     .map(nameOf);
 }
 
-/** Declares the tests once for every backend that can run, with that one selected; afterwards the one selected before is again. */
-export function describeBackends(declare: (backend: string) => void): void {
-  const names = runnableBackends();
+/** Whether a backend has these operations; without a list, whether it has all that there are. */
+export function hasOperations(name: string, needed?: readonly string[]): boolean {
+  const all = new Set(backends().flatMap(({ operations }) => operations));
+  const had = new Set(backends().find((backend) => nameOf(backend) === name)?.operations);
+  return [...(needed ?? all)].every((operation) => had.has(operation));
+}
+
+/**
+ * Declares the tests once for every backend that can run and has the operations they need (default: all), with that one selected; afterwards the one selected
+ * before is again.
+ */
+export function describeBackends(declare: (backend: string) => void, needed?: readonly string[]): void {
+  const names = runnableBackends().filter((name) => hasOperations(name, needed));
   if (names.length === 0) throw new Error(`no backend can run here: ${backends().map(({ name, reason }) => `${name}: ${reason}`)}`);
   describe.each(names)("%s", (name) => {
     let before: Backend | undefined;

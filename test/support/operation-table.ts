@@ -96,6 +96,8 @@ export interface SpecialCase {
 
 export interface OperationCase {
   readonly name: string;
+  /** The operations of a backend that it calls; left out: it is tested on backends that have all. */
+  readonly needs?: readonly string[];
   /** Storage types of its main arguments. */
   readonly dtypes: readonly Storage[];
   /** Fresh valid arguments. */
@@ -239,6 +241,7 @@ function minusInfinityRow(path: string): SpecialCase {
 
 const tokenLogProbsCase: OperationCase = {
   name: "tokenLogProbs",
+  needs: ["tokenLogProbs"],
   dtypes: ALL_TYPES,
   args: (dtype) => ({ logits: logits(dtype), targets: targets(), entropy: true, meanLogit: true }),
   inputs: { logits: LOGIT_RULES, targets: TARGET_RULES },
@@ -250,6 +253,7 @@ const tokenLogProbsCase: OperationCase = {
 
 const tokenLogProbsVjpCase: OperationCase = {
   name: "tokenLogProbsVjp",
+  needs: ["tokenLogProbs", "tokenLogProbsVjp"],
   dtypes: ALL_TYPES,
   args: (dtype) => {
     const inputs = { logits: logits(dtype), targets: targets() };

@@ -1,0 +1,55 @@
+// The backend's table.
+#include <cstdio>
+
+#include "native/cuda/call.h"
+#include "native/cuda/operations.h"
+
+namespace dpo::cuda {
+namespace {
+
+constexpr int kLeastMajor = 7, kLeastMinor = 5;
+constexpr const char* kNeeded =
+    "needed: an NVIDIA GPU of compute capability 7.5 or newer, and a driver for CUDA 13 (580 or newer)";
+
+/// 1, below any CPU backend, as long as operations are missing here: "auto" must find all of them.
+std::int32_t score(char* reason, std::size_t capacity) {
+  int count = 0;  // stays as it is on an error
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    std::snprintf(reason, capacity, "no usable device: %s; %s",
+                  error == cudaSuccess ? "the driver has none" : cudaGetErrorString(error), kNeeded);
+    cudaGetLastError();
+    return 0;
+  }
+  cudaDeviceProp properties{};
+  if (const cudaError_t failed = cudaGetDeviceProperties(&properties, 0); failed != cudaSuccess) {
+    std::snprintf(reason, capacity, "no usable device: %s; %s", cudaGetErrorString(failed), kNeeded);
+    return 0;
+  }
+  const bool runs = properties.major > kLeastMajor || (properties.major == kLeastMajor && properties.minor >= kLeastMinor);
+  std::snprintf(reason, capacity, "%s, compute capability %d.%d%s%s", properties.name, properties.major, properties.minor,
+                runs ? "" : "; ", runs ? "" : kNeeded);
+  return runs ? 1 : 0;
+}
+
+constexpr dpo_backend make_backend() {
+  dpo_backend backend{};
+  backend.abi_version = DPO_ABI_VERSION;
+  backend.name = DPO_CUDA_NAME;
+  backend.variant = DPO_CUDA_VARIANT;
+  backend.score = score;
+  backend.token_log_probs = token_log_probs;
+  backend.token_log_probs_vjp = token_log_probs_vjp;
+  return backend;
+}
+
+constexpr dpo_backend kBackend = make_backend();
+
+}  // namespace
+}  // namespace dpo::cuda
+
+extern "C" DPO_EXPORT const dpo_backend* dpo_backend_open(const dpo_host* host) {
+  if (host->abi_version != DPO_ABI_VERSION) return nullptr;
+  dpo::cuda::host = host;
+  return &dpo::cuda::kBackend;
+}

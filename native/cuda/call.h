@@ -1,0 +1,112 @@
+// One running call on the device: its stream, its memory, and the first thing that went wrong.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "native/core/backend_abi.h"
+
+namespace dpo::cuda {
+
+/// Set when the backend is opened.
+extern const dpo_host* host;
+
+/// Ends the call with a status and a message; `index` is the first bad element, or -1.
+[[gnu::format(printf, 4, 5)]] dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, ...);
+
+/// The threads of a launch.
+struct Grid {
+  dim3 blocks;
+  unsigned threads;
+  std::size_t shared_bytes = 0;
+};
+
+/// After a failure every function does nothing, and finish() says what failed.
+class Call {
+ public:
+  explicit Call(dpo_job* job);
+  ~Call();
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  /// Device memory until the end of the call, uninitialised.
+  template <class T>
+  T* allocate(std::int64_t count) {
+    return static_cast<T*>(allocate_bytes(static_cast<std::size_t>(count) * sizeof(T)));
+  }
+
+  /// What a tensor holds, on the device; null where it is absent.
+  template <class T>
+  const T* input(const dpo_tensor& tensor) {
+    return static_cast<const T*>(upload(tensor));
+  }
+
+  /// Device memory for a result, which finish() writes to the tensor; null where it is absent.
+  template <class T>
+  T* output(const dpo_tensor& tensor) {
+    return static_cast<T*>(result(tensor));
+  }
+
+  template <class... Expected, class... Actual>
+  void launch(void (*kernel)(Expected...), const Grid& grid, Actual&&... arguments) {
+    if (!ok()) return;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid.blocks;
+    config.blockDim = dim3{grid.threads, 1, 1};
+    config.dynamicSmemBytes = grid.shared_bytes;
+    config.stream = stream_;
+    check(cudaLaunchKernelEx(&config, kernel, std::forward<Actual>(arguments)...), "a launch");
+  }
+
+  /// All bytes to `byte`.
+  void fill(void* memory, int byte, std::size_t bytes);
+
+  /// Waits for everything before it, then copies a number from the device. 0 after a failure.
+  template <class T>
+  T read(const T* from) {
+    T value{};
+    read_bytes(&value, from, sizeof value);
+    return ok() ? value : T{};
+  }
+
+  bool ok() const { return status_ == DPO_OK; }
+  dpo_status status() const { return status_; }
+  dpo_job* job() const { return job_; }
+
+  /// Writes the results: the end of every call that has found nothing wrong with its inputs.
+  dpo_status finish();
+
+ private:
+  struct Result {
+    dpo_tensor tensor;
+    void* memory;
+  };
+
+  void check(cudaError_t error, const char* what);
+  void* allocate_bytes(std::size_t bytes);
+  const void* upload(const dpo_tensor& tensor);
+  void* result(const dpo_tensor& tensor);
+  void read_bytes(void* to, const void* from, std::size_t bytes);
+
+  dpo_job* job_;
+  cudaStream_t stream_ = nullptr;
+  dpo_status status_ = DPO_OK;
+  std::vector<void*> memory_;
+  std::vector<Result> results_;
+};
+
+/// Runs body(call); none of its exceptions leaves the backend.
+template <class Body>
+dpo_status run(dpo_job* job, const Body& body) {
+  try {
+    Call call(job);
+    return body(call);
+  } catch (const std::bad_alloc&) {
+    return fail(job, DPO_ERR_MEMORY, -1, "out of memory");
+  }
+}
+
+}  // namespace dpo::cuda

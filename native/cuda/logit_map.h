@@ -1,0 +1,47 @@
+// From raw logits z to the logits z' of the softmax: z' = softcap·tanh(z/softcap)/temperature, and dz'/dz.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cmath>
+#include <limits>
+
+#include "native/core/token_log_probs.h"
+
+namespace dpo::cuda {
+
+/// Two steps, capped(z) and scaled(d) = d/temperature, because the softmax subtracts its maximum in between: z/temperature of
+/// logits around 1e4 would lose in float what the subtraction leaves exact.
+template <class T, bool kCaps>
+struct LogitMap {
+  double factor;
+  T scale, cap;
+
+  explicit LogitMap(const dpo_logit_options& options)
+      : factor(1 / options.temperature), scale(static_cast<T>(factor)), cap(static_cast<T>(options.softcap)) {}
+
+  /// +inf stays what it is, so that it is found out: its tanh would look like any large logit's.
+  __device__ __forceinline__ T capped(T z) const {
+    if constexpr (kCaps) return z < std::numeric_limits<T>::infinity() ? std::tanh(z / cap) * cap : z;
+    return z;
+  }
+  __device__ __forceinline__ T scaled(T d) const { return d * scale; }
+  __device__ __forceinline__ T slope(T capped_z) const {
+    if constexpr (kCaps) {
+      const T t = capped_z / cap;
+      return (1 - t * t) * scale;
+    }
+    return scale;
+  }
+  /// z' of one logit, in double.
+  __device__ __forceinline__ double mapped(T z) const { return static_cast<double>(capped(z)) * factor; }
+};
+
+/// Calls f(map) with the map that the options ask for.
+template <class T, class F>
+auto with_logit_map(const dpo_logit_options& options, const F& f) {
+  if (options.softcap > 0) return f(LogitMap<T, true>(options));
+  return f(LogitMap<T, false>(options));
+}
+
+}  // namespace dpo::cuda

@@ -1,0 +1,11 @@
+// The operations of this backend; each is in the file of its name.
+#pragma once
+
+#include "native/core/backend_abi.h"
+
+namespace dpo::cuda {
+
+dpo_status token_log_probs(dpo_job* job, const dpo_token_log_probs_args* args);
+dpo_status token_log_probs_vjp(dpo_job* job, const dpo_token_log_probs_vjp_args* args);
+
+}  // namespace dpo::cuda

@@ -1,0 +1,108 @@
+// Stand-in for the header of CUDA's runtime: what native/cuda uses of it, under the names and with the rules of the original.
+// Device memory is host memory that starts as NaN; work given to a stream is done when the stream is waited for, not before.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <tuple>
+#include <utility>
+
+#include "native/simt/grid.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __launch_bounds__(...)
+
+using dim3 = dpo::simt::Dim3;
+using dpo::simt::blockDim;
+using dpo::simt::blockIdx;
+using dpo::simt::gridDim;
+using dpo::simt::threadIdx;
+
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorLaunchFailure = 719
+};
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum { cudaStreamNonBlocking = 1 };
+enum cudaMemPoolAttr { cudaMemPoolAttrReleaseThreshold = 4 };
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
+
+typedef struct CUstream_st* cudaStream_t;
+typedef struct CUmemPoolHandle_st* cudaMemPool_t;
+
+struct cudaDeviceProp {
+  char name[256];
+  int major, minor;
+};
+
+struct cudaLaunchAttribute;
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  std::size_t dynamicSmemBytes;
+  cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
+};
+
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaGetLastError();
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream);
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream);
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device);
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value);
+
+namespace dpo::simt {
+cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, std::function<void()> kernel);
+}
+
+template <class... Expected, class... Actual>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...), Actual&&... arguments) {
+  // Copied now, as a launch does.
+  return dpo::simt::enqueue_launch(
+      *config, [kernel, copies = std::tuple<Expected...>(std::forward<Actual>(arguments)...)] { std::apply(kernel, copies); });
+}
+
+inline void __syncthreads() { dpo::simt::block_barrier(); }
+
+namespace dpo::simt {
+
+template <class T>
+T from_lane(unsigned mask, T value, int lane, const char* operation) {
+  static_assert(sizeof(T) <= sizeof(std::uint64_t));
+  std::uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  const std::uint64_t* lanes = warp_gather(mask, bits, operation);
+  if ((mask >> lane & 1u) == 0) fail_kernel(operation, "reads from a lane that is not in the mask");
+  std::memcpy(&value, &lanes[lane], sizeof value);
+  return value;
+}
+
+inline int lane() { return static_cast<int>(threadIdx.x % kWarp); }
+
+unsigned long long atomic_min(unsigned long long* at, unsigned long long value);
+
+}  // namespace dpo::simt
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lanes) {
+  return dpo::simt::from_lane(mask, value, dpo::simt::lane() ^ lanes, "__shfl_xor_sync");
+}
+
+inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) { return dpo::simt::atomic_min(at, value); }

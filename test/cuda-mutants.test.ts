@@ -1,0 +1,116 @@
+/** That the host execution of the CUDA backend notices mistakes: each of these, put into a copy of it, must make its tests fail. */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createRandom } from "./support/random.js";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const COMPILER = process.env.CXX ?? "c++";
+const SEED = 7;
+
+interface Mistake {
+  readonly what: string;
+  readonly from: RegExp;
+  readonly to: string;
+}
+
+/** Kinds of mistakes; one place of each is chosen by the seed. */
+const MISTAKES: readonly Mistake[] = [
+  { what: "a removed barrier", from: /__syncthreads\(\);/g, to: "" },
+  { what: "a loop one too long", from: /i < (?=packs_end_|end_)/g, to: "i <= " },
+  { what: "an index one too high", from: /(?<=\* kPack|packs_end_ \+ thread)(?=;)/g, to: " + 1" },
+  { what: "a row that is missed", from: /row >= rows\.count/g, to: "row + 1 >= rows.count" },
+  { what: "a swapped leading dimension", from: /row \* rows\.parts\.parts|index \* parts\.columns|row \* rows\.parts\.columns/g, to: "row * 1" },
+  { what: "half of a warp left out", from: /kWarpSize \/ 2; lanes > 0/g, to: "kWarpSize / 4; lanes > 0" },
+  { what: "a warp left out", from: /warp = 1; warp </g, to: "warp = 2; warp <" },
+  { what: "a part left out", from: /part = 1; part </g, to: "part = 2; part <" },
+];
+
+interface Mutant {
+  readonly title: string;
+  readonly file: string;
+  readonly text: string;
+}
+
+function sourcesOf(folder: string, ending: string): string[] {
+  return readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith(ending))
+    .map((name) => `${folder}/${name}`);
+}
+
+function mutantOf({ what, from, to }: Mistake, choose: (count: number) => number): Mutant {
+  const files = [...sourcesOf("native/cuda", ".cu"), ...sourcesOf("native/cuda", ".h")];
+  const places = files.flatMap((file) => {
+    const text = readFileSync(join(ROOT, file), "utf8");
+    return [...text.matchAll(from)].map(({ index, 0: found }) => ({ file, text, index, found }));
+  });
+  const place = places[choose(places.length)];
+  if (place === undefined) throw new Error(`no place for ${what}`);
+  const { file, text, index, found } = place;
+  const line = text.slice(0, index).split("\n").length;
+  // The variable's name differs from place to place.
+  const replacement = to === "row * 1" ? `${found.split(" ")[0]} * 1` : to;
+  return { title: `${what}: ${file}:${line}`, file, text: text.slice(0, index) + replacement + text.slice(index + found.length) };
+}
+
+const random = createRandom(SEED);
+const MUTANTS = MISTAKES.map((mistake) => mutantOf(mistake, (count) => random.integer(0, count)));
+
+describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", () => {
+  const folder = mkdtempSync(join(tmpdir(), "dpo-mutants-"));
+  const flags = [
+    "-std=gnu++20",
+    "-O1",
+    `-I${folder}`,
+    "-Inative/simt/include",
+    "-Inative/simt",
+    '-DDPO_CUDA_NAME="cuda-sim"',
+    '-DDPO_CUDA_VARIANT=""',
+    "-DDPO_SIMT_ORDER=forward",
+  ];
+  const compile = (source: string, object: string): void => {
+    execFileSync(COMPILER, [...flags, "-Wno-unknown-pragmas", "-xc++", "-c", source, "-o", object], { cwd: folder, stdio: "pipe" });
+  };
+  const objectOf = (source: string): string => join(folder, `${source.replaceAll("/", "_")}.o`);
+  const constant = [...sourcesOf("native/simt", ".cc"), ...sourcesOf("native/core", ".cc"), "test/native/cuda_token_log_probs_test.cc"];
+  const cuda = sourcesOf("native/cuda", ".cu");
+
+  /** Whether the tests pass. */
+  const passes = (): boolean => {
+    const program = join(folder, "tests");
+    const objects = [...constant, ...cuda].map(objectOf);
+    execFileSync(COMPILER, [...objects, "-lgtest", "-lgtest_main", "-lpthread", "-ldl", "-o", program], { cwd: folder, stdio: "pipe" });
+    return spawnSync(program, { stdio: "ignore", timeout: 60_000 }).status === 0;
+  };
+
+  beforeAll(() => {
+    for (const part of ["native", "test/native"]) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
+    for (const source of [...constant, ...cuda]) compile(source, objectOf(source));
+  }, 300_000);
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("pass without a mistake", () => {
+    expect(passes()).toBe(true);
+  }, 120_000);
+
+  it.each(MUTANTS)(
+    "notice $title",
+    ({ file, text }) => {
+      const path = join(folder, file);
+      const before = readFileSync(path);
+      writeFileSync(path, text);
+      try {
+        for (const source of cuda) if (file.endsWith(".h") || source === file) compile(source, objectOf(source));
+        expect(passes()).toBe(false);
+      } finally {
+        writeFileSync(path, before);
+        for (const source of cuda) if (file.endsWith(".h") || source === file) compile(source, objectOf(source));
+      }
+    },
+    180_000,
+  );
+});
