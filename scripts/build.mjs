@@ -65,7 +65,13 @@ function buildNative({ levels, tests }) {
   const tools = findTools();
   const missing = missingTools(tools, { tests: false });
   if (missing.length > 0) throw new Failure(`missing: ${missing.map((need) => need.what).join(", ")}; npm run setup says more`);
-  const settings = [...settingsOf(tools), levels, ...(tests ? ["tests"] : []), which("nvcc") ?? "no nvcc"];
+  const settings = [
+    ...settingsOf(tools),
+    levels,
+    ...(tests ? ["tests"] : []),
+    which("nvcc") ?? "no nvcc",
+    existsSync(inRoot("build/cuda-headers")) ? "headers" : "",
+  ];
   const state = [...settings, fingerprint(["native", "CMakeLists.txt"])].join("\n");
   buildOnce(
     "native",

@@ -6,6 +6,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { ensureCudaHeaders } from "./lib/cuda-headers.mjs";
 import { Failure, root, run, say, script, seconds, which } from "./lib/process.mjs";
 import { atLeast, findTools, missingTools } from "./lib/tools.mjs";
 
@@ -79,6 +80,7 @@ await script("setup", () => {
   checkNode();
   ensureTools({ tests: values.tests });
   ensurePackages();
+  ensureCudaHeaders();
   run(process.execPath, ["scripts/build.mjs", ...(values.levels ? ["--levels", values.levels] : []), ...(values.tests ? ["--tests"] : [])]);
   say(`setup: ready (${seconds(began)})`);
 });

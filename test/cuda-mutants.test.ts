@@ -25,6 +25,10 @@ const MISTAKES: readonly Mistake[] = [
   { what: "an index one too high", from: /(?<=\* kPack|packs_end_ \+ thread)(?=;)/g, to: " + 1" },
   { what: "a row that is missed", from: /row >= rows\.count/g, to: "row + 1 >= rows.count" },
   { what: "a swapped leading dimension", from: /row \* rows\.parts\.parts|index \* parts\.columns|row \* rows\.parts\.columns/g, to: "row * 1" },
+  { what: "a swapped leading dimension of a product", from: /(?<=\{logits_, )columns|(?<=\{weight, )depth_/g, to: "count_" },
+  { what: "an operand that is not transposed", from: /(?<=\{weight_ \+ begin \* depth_, depth_, |\{logits_, columns, )true/g, to: "false" },
+  { what: "a product that forgets what was there", from: /Accumulate::yes(?= : | \?|\);|,)/g, to: "Accumulate::no" },
+  { what: "a block of words that is left out", from: /begin \+= blocks\.columns/g, to: "begin += 2 * blocks.columns" },
   { what: "half of a warp left out", from: /kWarpSize \/ 2; lanes > 0/g, to: "kWarpSize / 4; lanes > 0" },
   { what: "a warp left out", from: /warp = 1; warp </g, to: "warp = 2; warp <" },
   { what: "a part left out", from: /part = 1; part </g, to: "part = 2; part <" },
@@ -76,7 +80,12 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
     execFileSync(COMPILER, [...flags, "-Wno-unknown-pragmas", "-xc++", "-c", source, "-o", object], { cwd: folder, stdio: "pipe" });
   };
   const objectOf = (source: string): string => join(folder, `${source.replaceAll("/", "_")}.o`);
-  const constant = [...sourcesOf("native/simt", ".cc"), ...sourcesOf("native/core", ".cc"), "test/native/cuda_token_log_probs_test.cc"];
+  const constant = [
+    ...sourcesOf("native/simt", ".cc"),
+    ...sourcesOf("native/core", ".cc"),
+    "test/native/cuda_token_log_probs_test.cc",
+    "test/native/cuda_linear_token_log_probs_test.cc",
+  ];
   const cuda = sourcesOf("native/cuda", ".cu");
 
   /** Whether the tests pass. */

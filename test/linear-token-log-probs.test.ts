@@ -481,7 +481,7 @@ describeBackends(() => {
       await expectRefusal(pullBack, { ...given, logSumExp: bad }, { code: "ERR_NONFINITE", index: 2, message: /^logSumExp/ });
     });
   });
-});
+}, ["tokenLogProbs", "tokenLogProbsVjp", "linearTokenLogProbs", "linearTokenLogProbsVjp"]);
 
 function filled(shape: readonly number[], dtype: Storage): Tensor {
   const result = zeros(shape, dtype);

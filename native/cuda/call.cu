@@ -46,15 +46,15 @@ void keep_memory() {
   });
 }
 
+}  // namespace
+
+const dpo_host* host = nullptr;
+
 std::size_t bytes_of(const dpo_tensor& tensor) {
   std::size_t bytes = dtype_size(tensor.dtype);
   for (std::int32_t axis = 0; axis < tensor.rank; ++axis) bytes *= static_cast<std::size_t>(tensor.shape[axis]);
   return bytes;
 }
-
-}  // namespace
-
-const dpo_host* host = nullptr;
 
 dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, ...) {
   char message[512];
@@ -82,7 +82,7 @@ void Call::check(cudaError_t error, const char* what) {
   if (error == cudaSuccess || !ok()) return;
   cudaGetLastError();  // errors that are not lasting must not turn up in another call
   const dpo_status kind = error == cudaErrorMemoryAllocation ? DPO_ERR_MEMORY : DPO_ERR_BACKEND;
-  status_ = fail(job_, kind, -1, "CUDA, %s: %s", what, cudaGetErrorString(error));
+  status_ = cuda::fail(job_, kind, -1, "CUDA, %s: %s", what, cudaGetErrorString(error));
 }
 
 void* Call::allocate_bytes(std::size_t bytes) {
@@ -93,11 +93,9 @@ void* Call::allocate_bytes(std::size_t bytes) {
   return ok() ? memory : nullptr;
 }
 
-const void* Call::upload(const dpo_tensor& tensor) {
-  if (!tensor.data) return nullptr;
-  const std::size_t bytes = bytes_of(tensor);
+const void* Call::upload_bytes(const void* from, std::size_t bytes) {
   void* memory = allocate_bytes(bytes);
-  if (memory) check(cudaMemcpyAsync(memory, tensor.data, bytes, cudaMemcpyHostToDevice, stream_), "an upload");
+  if (memory) check(cudaMemcpyAsync(memory, from, bytes, cudaMemcpyHostToDevice, stream_), "an upload");
   return memory;
 }
 

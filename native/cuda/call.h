@@ -15,7 +15,7 @@ namespace dpo::cuda {
 extern const dpo_host* host;
 
 /// Ends the call with a status and a message; `index` is the first bad element, or -1.
-[[gnu::format(printf, 4, 5)]] dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, ...);
+dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, ...);
 
 /// The threads of a launch.
 struct Grid {
@@ -23,6 +23,9 @@ struct Grid {
   unsigned threads;
   std::size_t shared_bytes = 0;
 };
+
+/// Of all its elements.
+std::size_t bytes_of(const dpo_tensor& tensor);
 
 /// After a failure every function does nothing, and finish() says what failed.
 class Call {
@@ -41,7 +44,7 @@ class Call {
   /// What a tensor holds, on the device; null where it is absent.
   template <class T>
   const T* input(const dpo_tensor& tensor) {
-    return static_cast<const T*>(upload(tensor));
+    return static_cast<const T*>(tensor.data ? upload_bytes(tensor.data, bytes_of(tensor)) : nullptr);
   }
 
   /// Device memory for a result, which finish() writes to the tensor; null where it is absent.
@@ -72,6 +75,23 @@ class Call {
     return ok() ? value : T{};
   }
 
+  /// An array of the host's, on the device.
+  template <class T>
+  const T* upload(const T* from, std::int64_t count) {
+    return static_cast<const T*>(upload_bytes(from, static_cast<std::size_t>(count) * sizeof(T)));
+  }
+
+  /// Ends the call; `index` is the first bad element, or -1.
+  template <class... Values>
+  void fail(dpo_status status, std::int64_t index, const char* format, Values... values) {
+    if (ok()) status_ = cuda::fail(job_, status, index, format, values...);
+  }
+  template <class... Values>
+  void fail(dpo_status status, const char* format, Values... values) {
+    fail(status, -1, format, values...);
+  }
+
+  cudaStream_t stream() const { return stream_; }
   bool ok() const { return status_ == DPO_OK; }
   dpo_status status() const { return status_; }
   dpo_job* job() const { return job_; }
@@ -87,7 +107,7 @@ class Call {
 
   void check(cudaError_t error, const char* what);
   void* allocate_bytes(std::size_t bytes);
-  const void* upload(const dpo_tensor& tensor);
+  const void* upload_bytes(const void* from, std::size_t bytes);
   void* result(const dpo_tensor& tensor);
   void read_bytes(void* to, const void* from, std::size_t bytes);
 

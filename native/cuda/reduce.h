@@ -14,9 +14,10 @@ inline constexpr unsigned kWarpSize = 32, kWholeWarp = 0xffffffffu;
 /// What the lane whose number differs in the bits `lanes` has.
 template <class T>
 __device__ __forceinline__ T shuffle_xor(T value, int lanes) {
-  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(unsigned) == 0);
-  constexpr int kWords = sizeof(T) / sizeof(unsigned);
-  unsigned words[kWords];
+  using Word = unsigned long long;
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(Word) == 0);
+  constexpr int kWords = sizeof(T) / sizeof(Word);
+  Word words[kWords];
   std::memcpy(words, &value, sizeof value);
 #pragma unroll
   for (int i = 0; i < kWords; ++i) words[i] = __shfl_xor_sync(kWholeWarp, words[i], lanes);

@@ -58,6 +58,11 @@ class RowPacks {
   bool whole_;
 };
 
+inline constexpr unsigned kMostRowThreads = 256;
+
+/// Threads for a row: as many as have work, in whole warps. By the number of columns alone, because sums depend on it.
+inline unsigned row_threads(std::int64_t columns) { return columns <= 256 ? 32 : columns <= 1024 ? 128 : kMostRowThreads; }
+
 /// How rows are cut among blocks, by shapes alone: few long rows into several parts, so that the device is not left without work.
 struct RowParts {
   static constexpr std::int64_t kLeastPart = 8192, kEnoughBlocks = 1024;

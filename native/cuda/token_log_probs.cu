@@ -4,12 +4,12 @@
 #include "native/cuda/logit_check.h"
 #include "native/cuda/logit_map.h"
 #include "native/cuda/operations.h"
+#include "native/cuda/scalars.h"
 #include "native/cuda/softmax_part.h"
+#include "native/cuda/token_values.h"
 
 namespace dpo::cuda {
 namespace {
-
-constexpr unsigned kThreads = 256;
 
 template <class S>
 struct Rows {
@@ -24,51 +24,41 @@ struct Rows {
   }
 
   __device__ const S* row(std::int64_t index) const { return logits + index * parts.columns; }
-  Grid grid(std::size_t shared_bytes) const {
-    return {{static_cast<unsigned>(count), static_cast<unsigned>(parts.parts), 1}, kThreads, shared_bytes};
+  /// One block a part of a row.
+  Grid grid() const {
+    const unsigned threads = row_threads(parts.columns);
+    return {{static_cast<unsigned>(count), static_cast<unsigned>(parts.parts), 1},
+            threads,
+            merge_block_bytes<math::SoftmaxSums>(threads)};
   }
   /// One thread a row.
-  Grid threads() const { return {{static_cast<unsigned>((count + kThreads - 1) / kThreads), 1, 1}, kThreads}; }
+  Grid threads() const { return {{static_cast<unsigned>((count + 127) / 128), 1, 1}, 128}; }
 };
 
 /// sums[row, part], one block each.
 template <class S, class Map>
-__global__ __launch_bounds__(kThreads) void sum_parts(Rows<S> rows, Map map, math::SoftmaxSums* sums) {
+__global__ __launch_bounds__(kMostRowThreads) void sum_parts(Rows<S> rows, Map map, math::SoftmaxSums* sums) {
   const std::int64_t row = blockIdx.x, part = blockIdx.y;
   if (rows.targets[row] == DPO_IGNORED_TARGET) return;
   const math::SoftmaxSums sum = softmax_part(rows.row(row), rows.parts.begin(part), rows.parts.end(part), map);
   if (threadIdx.x == 0) sums[row * rows.parts.parts + part] = sum;
 }
 
-template <class R>
-struct Values {
-  R* log_probs;
-  double* log_sum_exp;
-  R *entropy, *mean_logit;  // or null
-};
-
 /// The results of every row, one thread each.
 template <class S, class Map, class R>
-__global__ void finish_rows(Rows<S> rows, Map map, const math::SoftmaxSums* sums, Values<R> values, unsigned long long* bad_row) {
+__global__ void finish_rows(Rows<S> rows, Map map, const math::SoftmaxSums* sums, TokenValues<R> values,
+                            unsigned long long* bad_row) {
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (row >= rows.count) return;
   const std::int32_t target = rows.targets[row];
-  double log_prob = 0, log_sum_exp = 0, entropy = 0, mean_logit = 0;
-  if (target != DPO_IGNORED_TARGET) {
-    math::SoftmaxSums sum = sums[row * rows.parts.parts];
-    for (std::int64_t part = 1; part < rows.parts.parts; ++part) sum.merge(sums[row * rows.parts.parts + part]);
-    const double log_sum = std::log(sum.exps.sum);
-    log_sum_exp = sum.exps.max + log_sum;
-    log_prob = (map.mapped(to_compute(rows.row(row)[target])) - sum.exps.max) - log_sum;
-    entropy = sum.entropy();
-    mean_logit = sum.logit_sum / static_cast<double>(rows.parts.columns);
-    if (!(std::fabs(log_sum_exp) < std::numeric_limits<double>::infinity()))
-      atomicMin(bad_row, static_cast<unsigned long long>(row));
+  if (target == DPO_IGNORED_TARGET) {
+    values.clear(row);
+    return;
   }
-  values.log_probs[row] = static_cast<R>(log_prob);
-  values.log_sum_exp[row] = log_sum_exp;
-  if (values.entropy) values.entropy[row] = static_cast<R>(entropy);
-  if (values.mean_logit) values.mean_logit[row] = static_cast<R>(mean_logit);
+  math::SoftmaxSums sum = sums[row * rows.parts.parts];
+  for (std::int64_t part = 1; part < rows.parts.parts; ++part) sum.merge(sums[row * rows.parts.parts + part]);
+  const bool good = values.write(row, sum, map.mapped(to_compute(rows.row(row)[target])), rows.parts.columns);
+  if (!good) atomicMin(bad_row, static_cast<unsigned long long>(row));
 }
 
 template <class S>
@@ -77,10 +67,10 @@ dpo_status forward(Call& call, const dpo_token_log_probs_args& args) {
   const auto rows = Rows<S>::of(call, args.logits, args.targets);
   auto* sums = call.allocate<math::SoftmaxSums>(rows.count * rows.parts.parts);
   unsigned long long* bad_row = first_bad_row(call);
-  const Values<R> values{call.output<R>(args.log_probs), call.output<double>(args.log_sum_exp), call.output<R>(args.entropy),
-                         call.output<R>(args.mean_logit)};
+  const TokenValues<R> values{call.output<R>(args.log_probs), call.output<double>(args.log_sum_exp), call.output<R>(args.entropy),
+                              call.output<R>(args.mean_logit)};
   with_logit_map<R>(args.options, [&]<class Map>(const Map& map) {
-    call.launch(sum_parts<S, Map>, rows.grid(merge_block_bytes<math::SoftmaxSums>(kThreads)), rows, map, sums);
+    call.launch(sum_parts<S, Map>, rows.grid(), rows, map, sums);
     call.launch(finish_rows<S, Map, R>, rows.threads(), rows, map, sums, values, bad_row);
   });
   const unsigned long long bad = call.read(bad_row);
@@ -89,21 +79,10 @@ dpo_status forward(Call& call, const dpo_token_log_probs_args& args) {
   return call.finish();
 }
 
-/// A row's numbers from outside, f32 or f64.
-struct Scalars {
-  const void* values;
-  std::int32_t dtype;
-
-  static Scalars of(Call& call, const dpo_tensor& tensor) { return {call.input<char>(tensor), tensor.dtype}; }
-  __device__ double at(std::int64_t i) const {
-    return dtype == DPO_F64 ? static_cast<const double*>(values)[i] : static_cast<double>(static_cast<const float*>(values)[i]);
-  }
-};
-
 /// dz = −g·softmax(z')·dz'/dz; at the target g·(1 − softmax(z'))·dz'/dz, by expm1, since softmax(z') may be next to 1.
 template <class S, class Map>
-__global__ __launch_bounds__(kThreads) void pull_back_parts(Rows<S> rows, Map map, Scalars log_sum_exp, Scalars upstream,
-                                                            S* grads, unsigned long long* bad_row) {
+__global__ __launch_bounds__(kMostRowThreads) void pull_back_parts(Rows<S> rows, Map map, Scalars log_sum_exp, Scalars upstream,
+                                                                   S* grads, unsigned long long* bad_row) {
   using T = compute_t<S>;
   constexpr int kPack = RowPacks<S>::kPack;
   const std::int64_t row = blockIdx.x;
@@ -145,7 +124,7 @@ dpo_status pull_back(Call& call, const dpo_token_log_probs_vjp_args& args) {
   unsigned long long* bad_row = first_bad_row(call);
   S* grads = call.output<S>(args.grad_logits);
   with_logit_map<compute_t<S>>(args.options, [&]<class Map>(const Map& map) {
-    call.launch(pull_back_parts<S, Map>, rows.grid(0), rows, map, log_sum_exp, upstream, grads, bad_row);
+    call.launch(pull_back_parts<S, Map>, rows.grid(), rows, map, log_sum_exp, upstream, grads, bad_row);
   });
   const unsigned long long bad = call.read(bad_row);
   if (call.ok() && bad != kNoRow)

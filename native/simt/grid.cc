@@ -50,7 +50,7 @@ class Block {
     void operator()(void* memory) const { std::free(memory); }
   };
 
-  int next() const;
+  int next();
   void yield() {
     release(&end_);
     fibers_[current_]->leave();
@@ -67,6 +67,7 @@ class Block {
   std::vector<Warp> warps_;
   std::unique_ptr<void, Free> shared_;
   char end_ = 0;  // all that threads did comes before what follows the block
+  int turn_ = 0;
   unsigned current_ = 0, at_barrier_ = 0, done_ = 0;
   std::string failure_;
 };
@@ -95,6 +96,7 @@ std::string Block::run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_byt
     fibers_[t]->start(thread_main, nullptr);
   }
   running = this;
+  turn_ = order_ == Order::reverse ? static_cast<int>(count) - 1 : 0;
   blockIdx = index;
   blockDim = block;
   gridDim = grid;
@@ -122,20 +124,16 @@ void Block::run_current() {
   yield();
 }
 
-/// The thread that runs next, or −1 when all that are left wait for each other.
-int Block::next() const {
+/// The thread that runs next, or −1 when all that are left wait for each other. They take turns, from the one after the last on.
+int Block::next() {
   const auto count = static_cast<int>(threads_.size());
   const auto ready = [&](int t) { return threads_[static_cast<std::size_t>(t)].state == State::ready; };
   if (order_ == Order::greedy && ready(static_cast<int>(current_))) return static_cast<int>(current_);
-  if (order_ == Order::random) {
-    const int first = static_cast<int>(random_() % static_cast<unsigned>(count));
-    for (int i = 0; i < count; ++i) {
-      if (ready((first + i) % count)) return (first + i) % count;
-    }
-    return -1;
-  }
+  if (order_ == Order::random) turn_ = static_cast<int>(random_() % static_cast<unsigned>(count));
+  const int step = order_ == Order::reverse ? count - 1 : 1;
   for (int i = 0; i < count; ++i) {
-    const int t = order_ == Order::reverse ? count - 1 - i : i;
+    const int t = turn_;
+    turn_ = (turn_ + step) % count;
     if (ready(t)) return t;
   }
   return -1;
@@ -161,7 +159,7 @@ const std::uint64_t* Block::gather(unsigned mask, std::uint64_t value, const cha
   if (warp.arrived == 0) {
     warp.mask = mask;
     warp.operation = operation;
-  } else if (warp.mask != mask || std::strcmp(warp.operation, operation) != 0) {
+  } else if (warp.mask != mask || (warp.operation != operation && std::strcmp(warp.operation, operation) != 0)) {
     fail(operation, "lanes of the warp have another mask, or are at ", warp.operation);
   }
   std::uint64_t* values = warp.values[warp.generation % 2];

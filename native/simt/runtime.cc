@@ -72,6 +72,19 @@ cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, std::function<void(
   return cudaSuccess;
 }
 
+void enqueue(cudaStream_t stream, std::function<void()> work) {
+  stream->work.push_back([work = std::move(work)] {
+    work();
+    return cudaSuccess;
+  });
+}
+
+unsigned long long atomic_max(unsigned long long* at, unsigned long long value) {
+  const unsigned long long before = *at;
+  if (value > before) *at = value;
+  return before;
+}
+
 unsigned long long atomic_min(unsigned long long* at, unsigned long long value) {
   const unsigned long long before = *at;
   if (value < before) *at = value;

@@ -41,7 +41,7 @@ double five_point_slope(F f, double x, double step) {
 template <class T, class F>
 void for_each_argument(F f) {
   f(T(0));
-  for (double magnitude = 1e-12; magnitude < 1.1e4; magnitude *= magnitude > 0.01 && magnitude < 200 ? 1.01 : 1.7) {
+  for (double magnitude = 1e-12; magnitude<1.1e4; magnitude *= magnitude> 0.01 && magnitude < 200 ? 1.01 : 1.7) {
     f(T(magnitude)), f(T(-magnitude));
   }
   for (const double magnitude : {1e3, 1e4}) f(T(magnitude)), f(T(-magnitude));

@@ -43,7 +43,11 @@ TEST(Checks, TheFirstFailureIsKept) {
   Checks checks;
   checks.require(true, DPO_ERR_RANGE, "no").require(false, DPO_ERR_SHAPE, "first", 3).require(false, DPO_ERR_RANGE, "second");
   expect(checks, DPO_ERR_SHAPE, "first", 3);
-  checks.given("x", kMissing).dtype("x", shaped({1}), DPO_F64).finite("x", kNan).within("x", 9, 0, 1).shape("x", shaped({1}), {2});
+  checks.given("x", kMissing)
+      .dtype("x", shaped({1}), DPO_F64)
+      .finite("x", kNan)
+      .within("x", 9, 0, 1)
+      .shape("x", shaped({1}), {2});
   checks.floating("x", shaped({1}, DPO_I32)).arithmetic("x", shaped({1}, DPO_F16));
   expect(checks, DPO_ERR_SHAPE, "first", 3);
 }
@@ -128,7 +132,8 @@ TEST(Checks, TargetContents) {
 TEST(Checks, OffsetContents) {
   std::vector<std::int32_t> offsets{0, 3, 3, 8};
   expect_ok(Checks().offset_contents(holding(offsets, DPO_I32), 8));
-  expect(Checks().offset_contents(holding(offsets, DPO_I32), 9), DPO_ERR_RANGE, "offsets: the last must be the number of rows", 3);
+  expect(Checks().offset_contents(holding(offsets, DPO_I32), 9), DPO_ERR_RANGE, "offsets: the last must be the number of rows",
+         3);
   offsets = {0, 5, 3, 8};
   expect(Checks().offset_contents(holding(offsets, DPO_I32), 8), DPO_ERR_RANGE, "offsets: must not fall", 2);
   offsets = {1, 8};

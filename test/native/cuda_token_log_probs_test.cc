@@ -7,24 +7,11 @@
 #include <limits>
 #include <vector>
 
-#include "native/core/job.h"
-#include "native/cuda/operations.h"
 #include "native/simt/grid.h"
-
-extern "C" const dpo_backend* dpo_backend_open(const dpo_host* host);
+#include "test/native/cuda_support.h"
 
 namespace dpo {
 namespace {
-
-template <class T>
-dpo_tensor tensor_of(std::vector<T>& values, std::vector<std::int64_t> shape, std::int32_t dtype) {
-  dpo_tensor tensor{};
-  tensor.data = values.data();
-  tensor.rank = static_cast<std::int32_t>(shape.size());
-  for (std::size_t axis = 0; axis < shape.size(); ++axis) tensor.shape[axis] = shape[axis];
-  tensor.dtype = dtype;
-  return tensor;
-}
 
 struct Batch {
   std::int64_t rows, columns;
@@ -32,16 +19,7 @@ struct Batch {
   std::vector<std::int32_t> targets;
 
   Batch(std::int64_t n, std::int64_t v)
-      : rows(n), columns(v), logits(static_cast<std::size_t>(n * v)), targets(static_cast<std::size_t>(n)) {
-    std::uint32_t state = static_cast<std::uint32_t>(7 * n + v);
-    for (float& z : logits) {
-      state = state * 1664525u + 1013904223u;
-      z = static_cast<float>(static_cast<double>(state >> 8) * 0x1p-24 * 8 - 4);
-    }
-    for (std::size_t row = 0; row < targets.size(); ++row) {
-      targets[row] = row % 3 == 2 ? DPO_IGNORED_TARGET : static_cast<std::int32_t>((row * 37 + 5) % static_cast<std::size_t>(v));
-    }
-  }
+      : rows(n), columns(v), logits(numbers(n * v, 4, static_cast<std::uint32_t>(7 * n + v))), targets(some_targets(n, v)) {}
   double log_sum_exp(std::int64_t row) const {
     double sum = 0;
     for (std::int64_t i = 0; i < columns; ++i) sum += std::exp(static_cast<double>(at(row, i)));
@@ -60,7 +38,7 @@ class CudaTokenLogProbs : public testing::TestWithParam<std::pair<std::int64_t, 
 
 TEST_P(CudaTokenLogProbs, EqualsPlainLoops) {
   Batch batch(GetParam().first, GetParam().second);
-  for (const simt::Order order : {simt::Order::forward, simt::Order::reverse, simt::Order::random, simt::Order::greedy}) {
+  for (const simt::Order order : kOrders) {
     simt::launch_order() = order;
     const auto n = static_cast<std::size_t>(batch.rows);
     std::vector<float> log_probs(n), entropy(n), grads(batch.logits.size()), upstream(n, 0.5f);

@@ -20,8 +20,8 @@ struct CacheLineAllocator {
   CacheLineAllocator() = default;
   template <class U>
   explicit CacheLineAllocator(const CacheLineAllocator<U>&) {}
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* p, std::size_t) { ::operator delete (p, std::align_val_t{64}); }
   bool operator==(const CacheLineAllocator&) const { return true; }
 };
 
@@ -51,7 +51,9 @@ struct Matrix {
     view = {data.data(), row_stride, col_stride};
   }
 
-  double at(std::int64_t i, std::int64_t j) const { return static_cast<double>(to_compute(data[count(i * view.row_stride + j * view.col_stride)])); }
+  double at(std::int64_t i, std::int64_t j) const {
+    return static_cast<double>(to_compute(data[count(i * view.row_stride + j * view.col_stride)]));
+  }
 };
 
 constexpr std::int64_t kPadding = 3;
@@ -65,8 +67,8 @@ std::vector<T> result_matrix(std::int64_t m, std::int64_t n) {
 template <class A, class B>
 void check(std::int64_t m, std::int64_t n, std::int64_t depth, Layout a_layout, Layout b_layout, Update update) {
   using T = compute_t<A>;
-  SCOPED_TRACE(testing::Message() << m << "x" << n << "x" << depth << " layouts " << static_cast<int>(a_layout) << static_cast<int>(b_layout) << " update "
-                                  << static_cast<int>(update));
+  SCOPED_TRACE(testing::Message() << m << "x" << n << "x" << depth << " layouts " << static_cast<int>(a_layout)
+                                  << static_cast<int>(b_layout) << " update " << static_cast<int>(update));
   const Matrix<A> a(m, depth, a_layout, 1);
   const Matrix<B> b(depth, n, b_layout, 2);
   const std::int64_t stride = n + kPadding;
@@ -88,7 +90,9 @@ void check(std::int64_t m, std::int64_t n, std::int64_t depth, Layout a_layout, 
       } else {
         sum = 0.5;
       }
-      ASSERT_NEAR(static_cast<double>(c[count(i * stride + j)]), sum, epsilon * (2 + std::sqrt(static_cast<double>(depth))) * size) << i << "," << j;
+      ASSERT_NEAR(static_cast<double>(c[count(i * stride + j)]), sum,
+                  epsilon * (2 + std::sqrt(static_cast<double>(depth))) * size)
+          << i << "," << j;
     }
   }
 
@@ -111,8 +115,8 @@ void check(std::int64_t m, std::int64_t n, std::int64_t depth, Layout a_layout, 
 }
 
 using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
-const Shape kShapes[] = {{1, 1, 1},     {41, 401, 7},  {1, 401, 41}, {41, 1, 401}, {7, 47, 257}, {9, 49, 255},    {16, 96, 512},
-                         {3, 5, 1000},  {8, 48, 16},   {33, 65, 300}, {5, 3, 0},    {0, 4, 5},    {4, 0, 5},       {61, 37, 529}};
+const Shape kShapes[] = {{1, 1, 1},    {41, 401, 7}, {1, 401, 41},  {41, 1, 401}, {7, 47, 257}, {9, 49, 255}, {16, 96, 512},
+                         {3, 5, 1000}, {8, 48, 16},  {33, 65, 300}, {5, 3, 0},    {0, 4, 5},    {4, 0, 5},    {61, 37, 529}};
 
 TEST(Gemm, AgreesWithTheDefinitionOnAwkwardShapes) {
   for (const auto& [m, n, depth] : kShapes) {
@@ -176,8 +180,8 @@ void check_cuts() {
       std::vector<T> cut(count(m * n));
       for (std::int64_t i = 0; i < m; i += row_tiles * Tile::rows) {
         for (std::int64_t j = 0; j < n; j += col_tiles * Tile::cols) {
-          gemm(lhs, {i, std::min(i + row_tiles * Tile::rows, m)}, rhs, {j, std::min(j + col_tiles * Tile::cols, n)}, cut.data() + i * n + j, n,
-               Update::overwrite);
+          gemm(lhs, {i, std::min(i + row_tiles * Tile::rows, m)}, rhs, {j, std::min(j + col_tiles * Tile::cols, n)},
+               cut.data() + i * n + j, n, Update::overwrite);
         }
       }
       EXPECT_EQ(cut, whole) << row_tiles << " x " << col_tiles << " tiles";
@@ -185,11 +189,13 @@ void check_cuts() {
   }
 
   // Unpacked operands can be cut anywhere.
-  for (const auto& [rows, cols] : {std::pair<std::int64_t, std::int64_t>{1, n}, {m, 1}, {7, 13}, {Tile::rows + 1, Tile::cols - 1}}) {
+  for (const auto& [rows, cols] :
+       {std::pair<std::int64_t, std::int64_t>{1, n}, {m, 1}, {7, 13}, {Tile::rows + 1, Tile::cols - 1}}) {
     std::vector<T> cut(count(m * n));
     for (std::int64_t i = 0; i < m; i += rows) {
       for (std::int64_t j = 0; j < n; j += cols) {
-        gemm(a.view.at(i, 0), b.view.at(0, j), std::min(rows, m - i), std::min(cols, n - j), depth, cut.data() + i * n + j, n, Update::overwrite, work);
+        gemm(a.view.at(i, 0), b.view.at(0, j), std::min(rows, m - i), std::min(cols, n - j), depth, cut.data() + i * n + j, n,
+             Update::overwrite, work);
       }
     }
     EXPECT_EQ(cut, whole) << rows << " x " << cols << " elements";
@@ -197,8 +203,8 @@ void check_cuts() {
 
   std::vector<T> in_depth(count(m * n));
   for (std::int64_t k = 0; k < depth; k += Tile::depth) {
-    gemm(a.view.at(0, k), b.view.at(k, 0), m, n, std::min(Tile::depth, depth - k), in_depth.data(), n, k == 0 ? Update::overwrite : Update::accumulate,
-         work);
+    gemm(a.view.at(0, k), b.view.at(k, 0), m, n, std::min(Tile::depth, depth - k), in_depth.data(), n,
+         k == 0 ? Update::overwrite : Update::accumulate, work);
   }
   EXPECT_EQ(in_depth, whole);
 

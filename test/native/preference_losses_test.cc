@@ -207,7 +207,7 @@ TEST(PairLoss, DerivativesEqualFiniteDifferences) {
     const PairSide<double> chosen = pair.side<double>(pair.chosen), rejected = pair.side<double>(pair.rejected);
     const PairLoss<double> result = pair_loss(loss, chosen, rejected, params);
 
-    const auto slope = [&](bool of_chosen, double PairSide<double>::* input) {
+    const auto slope = [&](bool of_chosen, double PairSide<double>::*input) {
       const auto value = [&](double x) {
         PairSide<double> c = chosen, r = rejected;
         PairSide<double>& side = of_chosen ? c : r;
@@ -480,7 +480,7 @@ TEST(Aot, ChainRewardsServesSortedBatches) {
   }
   const auto result = aot_unpaired_batch(chosen, rejected, params);
   for (std::size_t i = 0; i < pairs.size(); ++i) {
-    const auto total = [&](PairSide<double>& side, double PairSide<double>::* input, double x) {
+    const auto total = [&](PairSide<double>& side, double PairSide<double>::*input, double x) {
       const double before = side.*input;
       side.*input = x;
       double sum = 0;
@@ -488,7 +488,7 @@ TEST(Aot, ChainRewardsServesSortedBatches) {
       side.*input = before;
       return sum;
     };
-    const auto slope = [&](PairSide<double>& side, double PairSide<double>::* input) {
+    const auto slope = [&](PairSide<double>& side, double PairSide<double>::*input) {
       return test::five_point_slope([&](double x) { return total(side, input, x); }, side.*input, 1e-4);
     };
     EXPECT_NEAR(result[i].chosen_policy, slope(chosen[i], &PairSide<double>::policy), 1e-9);

@@ -29,7 +29,8 @@ TEST(Registry, ListsBackendFilesBestFirst) {
     if (backend.score > 0) runnable.push_back(backend.file);
   }
   EXPECT_EQ(runnable, (std::vector<std::string>{"dpo_fast.so", "dpo_slow.so"}));
-  EXPECT_TRUE(std::is_sorted(fakes().begin(), fakes().end(), [](const Backend& a, const Backend& b) { return a.score > b.score; }));
+  EXPECT_TRUE(
+      std::is_sorted(fakes().begin(), fakes().end(), [](const Backend& a, const Backend& b) { return a.score > b.score; }));
   EXPECT_THROW(fake("fast_without_prefix.so"), std::runtime_error);
 }
 

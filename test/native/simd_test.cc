@@ -214,7 +214,8 @@ TYPED_TEST(SimdTest, ExpAndExpm1TurnToInfinityWhereTheResultsDo) {
 TYPED_TEST(SimdTest, LogIsWithinItsBound) {
   using T = TypeParam;
   std::mt19937 random(7);
-  std::uniform_real_distribution<T> exponent(std::numeric_limits<T>::min_exponent - std::numeric_limits<T>::digits + 1, std::numeric_limits<T>::max_exponent - 1);
+  std::uniform_real_distribution<T> exponent(std::numeric_limits<T>::min_exponent - std::numeric_limits<T>::digits + 1,
+                                             std::numeric_limits<T>::max_exponent - 1);
   std::uniform_real_distribution<T> near_one(T(0.5), T(2));
   long double worst = 0;
   for (int i = 0; i < 100000; i += lanes<T>) {
@@ -497,12 +498,14 @@ void check_rounding() {
     const float next = to_compute(S{static_cast<std::uint16_t>(bits + 1)});
     if (std::isfinite(value) && std::isfinite(next)) {
       const float middle = value + (next - value) / 2;
-      for (const float x : {middle, std::nextafter(middle, kInf<float>), std::nextafter(middle, -kInf<float>), std::nextafter(value, next)}) {
+      for (const float x :
+           {middle, std::nextafter(middle, kInf<float>), std::nextafter(middle, -kInf<float>), std::nextafter(value, next)}) {
         values.push_back(x);
       }
     }
   }
-  for (const float x : {65519.996f, 65520.0f, -65520.0f, 3.4e38f, 3.39e38f, 1e-45f, 2.9e-8f, 2.98023224e-8f, 3e-8f, kInf<float>, -kInf<float>}) {
+  for (const float x :
+       {65519.996f, 65520.0f, -65520.0f, 3.4e38f, 3.39e38f, 1e-45f, 2.9e-8f, 2.98023224e-8f, 3e-8f, kInf<float>, -kInf<float>}) {
     values.push_back(x);
   }
   while (values.size() % static_cast<std::size_t>(lanes<float>) != 0) {

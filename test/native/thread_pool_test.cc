@@ -31,7 +31,8 @@ class Tally {
     return std::all_of(counts_.begin(), counts_.end(), [](const auto& count) { return count.load() == 1; });
   }
   std::int64_t sum() const {
-    return std::accumulate(counts_.begin(), counts_.end(), std::int64_t{0}, [](auto sum, const auto& count) { return sum + count; });
+    return std::accumulate(counts_.begin(), counts_.end(), std::int64_t{0},
+                           [](auto sum, const auto& count) { return sum + count; });
   }
 
  private:
@@ -134,7 +135,8 @@ TEST(ThreadPool, ACancelledRunDoesNotBegin) {
     ThreadPool::instance().resize(threads);
     for (const std::int64_t chunks : {1, 100}) {
       Tally tally(chunks);
-      EXPECT_FALSE(run(chunks, [&](std::int64_t chunk) { tally.add(chunk); }, &cancel));
+      EXPECT_FALSE(run(
+          chunks, [&](std::int64_t chunk) { tally.add(chunk); }, &cancel));
       EXPECT_EQ(tally.sum(), 0);
     }
   }
@@ -167,7 +169,9 @@ TEST(ThreadPool, CancellingOneRunLeavesTheOthers) {
     for (int repeat = 0; repeat < 50; ++repeat) {
       const std::int32_t cancel = thread % 2;
       Tally tally(64);
-      EXPECT_EQ(run(64, [&](std::int64_t chunk) { tally.add(chunk); }, &cancel), cancel == 0);
+      EXPECT_EQ(run(
+                    64, [&](std::int64_t chunk) { tally.add(chunk); }, &cancel),
+                cancel == 0);
       EXPECT_EQ(tally.sum(), cancel ? 0 : 64);
     }
   });
@@ -176,7 +180,8 @@ TEST(ThreadPool, CancellingOneRunLeavesTheOthers) {
 TEST(ThreadPool, ARunCancelledByItsLastChunkIsComplete) {
   ThreadPool::instance().resize(1);
   std::int32_t cancel = 0;
-  EXPECT_TRUE(run(3, [&](std::int64_t chunk) { cancel = chunk == 2; }, &cancel));
+  EXPECT_TRUE(run(
+      3, [&](std::int64_t chunk) { cancel = chunk == 2; }, &cancel));
 }
 
 TEST(ThreadPool, SizeStaysWithinItsLimits) {

@@ -268,6 +268,7 @@ const tokenLogProbsVjpCase: OperationCase = {
 
 const linearTokenLogProbsCase: OperationCase = {
   name: "linearTokenLogProbs",
+  needs: ["linearTokenLogProbs"],
   dtypes: ALL_TYPES,
   args: (dtype) => ({ ...head(dtype), targets: targets(), entropy: true, meanLogit: true }),
   inputs: { ...HEAD_RULES, targets: TARGET_RULES },
@@ -279,6 +280,7 @@ const linearTokenLogProbsCase: OperationCase = {
 
 const linearTokenLogProbsVjpCase: OperationCase = {
   name: "linearTokenLogProbsVjp",
+  needs: ["linearTokenLogProbs", "linearTokenLogProbsVjp"],
   dtypes: ALL_TYPES,
   args: (dtype) => {
     const inputs = { ...head(dtype), targets: targets() };

@@ -69,8 +69,10 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device);
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value);
 
 namespace dpo::simt {
+/// Work for a stream that is no call of the runtime.
+void enqueue(cudaStream_t stream, std::function<void()> work);
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, std::function<void()> kernel);
-}
+}  // namespace dpo::simt
 
 template <class... Expected, class... Actual>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...), Actual&&... arguments) {
@@ -97,6 +99,7 @@ T from_lane(unsigned mask, T value, int lane, const char* operation) {
 inline int lane() { return static_cast<int>(threadIdx.x % kWarp); }
 
 unsigned long long atomic_min(unsigned long long* at, unsigned long long value);
+unsigned long long atomic_max(unsigned long long* at, unsigned long long value);
 
 }  // namespace dpo::simt
 
@@ -106,3 +109,4 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes) {
 }
 
 inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) { return dpo::simt::atomic_min(at, value); }
+inline unsigned long long atomicMax(unsigned long long* at, unsigned long long value) { return dpo::simt::atomic_max(at, value); }

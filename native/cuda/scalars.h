@@ -1,0 +1,18 @@
+// Numbers by row from outside, f32 or f64.
+#pragma once
+
+#include "native/cuda/call.h"
+
+namespace dpo::cuda {
+
+struct Scalars {
+  const void* values;
+  std::int32_t dtype;
+
+  static Scalars of(Call& call, const dpo_tensor& tensor) { return {call.input<char>(tensor), tensor.dtype}; }
+  __device__ double at(std::int64_t i) const {
+    return dtype == DPO_F64 ? static_cast<const double*>(values)[i] : static_cast<double>(static_cast<const float*>(values)[i]);
+  }
+};
+
+}  // namespace dpo::cuda
