@@ -88,10 +88,10 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
   ];
   const cuda = sourcesOf("native/cuda", ".cu");
 
-  /** Whether the tests pass. */
-  const passes = (): boolean => {
+  /** Whether the tests pass, some of the sources' objects being others. */
+  const passes = (others: ReadonlyMap<string, string> = new Map()): boolean => {
     const program = join(folder, "tests");
-    const objects = [...constant, ...cuda].map(objectOf);
+    const objects = [...constant, ...cuda].map((source) => others.get(source) ?? objectOf(source));
     execFileSync(COMPILER, [...objects, "-lgtest", "-lgtest_main", "-lpthread", "-ldl", "-o", program], { cwd: folder, stdio: "pipe" });
     return spawnSync(program, { stdio: "ignore", timeout: 60_000 }).status === 0;
   };
@@ -113,11 +113,12 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
       const before = readFileSync(path);
       writeFileSync(path, text);
       try {
-        for (const source of cuda) if (file.endsWith(".h") || source === file) compile(source, objectOf(source));
-        expect(passes()).toBe(false);
+        const changed = cuda.filter((source) => file.endsWith(".h") || source === file);
+        const objects = new Map(changed.map((source) => [source, `${objectOf(source)}.mutant.o`]));
+        for (const [source, object] of objects) compile(source, object);
+        expect(passes(objects)).toBe(false);
       } finally {
         writeFileSync(path, before);
-        for (const source of cuda) if (file.endsWith(".h") || source === file) compile(source, objectOf(source));
       }
     },
     180_000,
