@@ -21,6 +21,10 @@ struct LogitBlock {
   __device__ T* row(std::int64_t i) const { return logits + i * columns; }
   __device__ std::int64_t target(std::int64_t i) const { return targets[rows[i]] - begin; }
   __device__ bool has_target(std::int64_t i) const { return target(i) >= 0 && target(i) < columns; }
+  __device__ std::int64_t part_begin(std::int64_t part) const { return part * kVocabularyBlock; }
+  __device__ std::int64_t part_end(std::int64_t part) const {
+    return part_begin(part + 1) < columns ? part_begin(part + 1) : columns;
+  }
   std::int64_t parts() const { return (columns + kVocabularyBlock - 1) / kVocabularyBlock; }
 };
 
@@ -28,9 +32,9 @@ struct LogitBlock {
 template <class T, class Map>
 __global__ __launch_bounds__(kMostRowThreads) void sum_logits(LogitBlock<T> block, Map map, std::int64_t all_parts,
                                                               math::SoftmaxSums* sums, double* target_logits) {
-  const std::int64_t i = blockIdx.x, part = blockIdx.y, begin = part * kVocabularyBlock;
-  const std::int64_t end = begin + kVocabularyBlock < block.columns ? begin + kVocabularyBlock : block.columns;
-  const math::SoftmaxSums sum = softmax_part(static_cast<const T*>(block.row(i)), begin, end, map);
+  const std::int64_t i = blockIdx.x, part = blockIdx.y;
+  const math::SoftmaxSums sum =
+      softmax_part(static_cast<const T*>(block.row(i)), block.part_begin(part), block.part_end(part), map);
   if (threadIdx.x != 0) return;
   sums[i * all_parts + block.begin / kVocabularyBlock + part] = sum;
   if (part == 0 && block.has_target(i)) target_logits[i] = map.mapped(block.row(i)[block.target(i)]);
@@ -58,18 +62,11 @@ __global__ void clear_rows(std::int64_t count, TokenValues<R> values) {
 template <class T, class Map>
 __global__ __launch_bounds__(kMostRowThreads) void pull_back_logits(LogitBlock<T> block, Map map, Scalars log_sum_exp,
                                                                     Scalars upstream) {
-  const std::int64_t i = blockIdx.x;
-  const double sum = log_sum_exp.at(block.rows[i]), weight = upstream.at(block.rows[i]);
-  const Softmax<T, Map> softmax(map, sum);
-  const T scale = static_cast<T>(-weight);
-  T* row = block.row(i);
-  const std::int64_t target = block.target(i);
-  const auto threads = static_cast<std::int64_t>(blockDim.x) * gridDim.y;
-  for (std::int64_t j = static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x; j < block.columns; j += threads) {
-    const T z = row[j], capped = map.capped(z), slope = map.slope(capped);
-    row[j] = j == target ? static_cast<T>(-weight * std::expm1(map.mapped(z) - sum) * static_cast<double>(slope))
-                         : softmax(capped) * slope * scale;
-  }
+  const std::int64_t i = blockIdx.x, row = block.rows[i];
+  const LogProbGradient<T, Map> gradient(map, log_sum_exp.at(row), upstream.at(row), block.target(i));
+  T* logits = block.row(i);
+  write_part(RowPacks<T>(logits, block.part_begin(blockIdx.y), block.part_end(blockIdx.y)), logits,
+             [&](std::int64_t j, T z) { return gradient(j, z); });
 }
 
 /// One block a part of a row.

@@ -52,6 +52,9 @@ class RowPacks {
     for (std::int64_t i = packs_end_ + thread; i < end_; i += threads) one(i, row_[i]);
   }
 
+  /// The same of another array that these elements go to.
+  __device__ bool holds_packs_at(const S* row) const { return holds_packs(row + begin_); }
+
  private:
   const S* row_;
   std::int64_t begin_, end_, packs_end_;

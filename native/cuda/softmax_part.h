@@ -103,4 +103,39 @@ class Softmax {
   T high_, low_;
 };
 
+/// The gradient of upstream·log_prob(target) in a row's logits: −g·softmax(z')·dz'/dz; at the target g·(1 − softmax(z'))·dz'/dz,
+/// by expm1, since softmax(z') may be next to 1.
+template <class T, class Map>
+class LogProbGradient {
+ public:
+  __device__ LogProbGradient(const Map& map, double log_sum_exp, double upstream, std::int64_t target)
+      : map_(map), softmax_(map, log_sum_exp), log_sum_exp_(log_sum_exp), upstream_(upstream), target_(target) {}
+
+  __device__ __forceinline__ T operator()(std::int64_t i, T z) const {
+    const T capped = map_.capped(z), slope = map_.slope(capped);
+    if (i == target_) return static_cast<T>(-upstream_ * std::expm1(map_.mapped(z) - log_sum_exp_) * static_cast<double>(slope));
+    return softmax_(capped) * slope * static_cast<T>(-upstream_);
+  }
+
+ private:
+  const Map& map_;
+  Softmax<T, Map> softmax_;
+  double log_sum_exp_, upstream_;
+  std::int64_t target_;
+};
+
+/// to[i] = make(i, from[i]) for a part of a row; `to` may be the row itself.
+template <class S, class Make>
+__device__ __forceinline__ void write_part(const RowPacks<S>& part, S* to, const Make& make) {
+  const bool whole = part.holds_packs_at(to);
+  part.for_each(
+      [&](std::int64_t i, const Pack<S>& pack) {
+        Pack<S> made;
+#pragma unroll
+        for (int k = 0; k < Pack<S>::size; ++k) made.values[k] = to_storage<S>(make(i + k, to_compute(pack.values[k])));
+        store_pack(to + i, made, whole);
+      },
+      [&](std::int64_t i, S value) { to[i] = to_storage<S>(make(i, to_compute(value))); });
+}
+
 }  // namespace dpo::cuda

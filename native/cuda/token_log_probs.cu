@@ -79,41 +79,24 @@ dpo_status forward(Call& call, const dpo_token_log_probs_args& args) {
   return call.finish();
 }
 
-/// dz = −g·softmax(z')·dz'/dz; at the target g·(1 − softmax(z'))·dz'/dz, by expm1, since softmax(z') may be next to 1.
 template <class S, class Map>
 __global__ __launch_bounds__(kMostRowThreads) void pull_back_parts(Rows<S> rows, Map map, Scalars log_sum_exp, Scalars upstream,
                                                                    S* grads, unsigned long long* bad_row) {
   using T = compute_t<S>;
-  constexpr int kPack = RowPacks<S>::kPack;
   const std::int64_t row = blockIdx.x;
   const std::int32_t target = rows.targets[row];
-  const S* logits = rows.row(row);
   S* grad = grads + row * rows.parts.columns;
-  const RowPacks<S> part(logits, rows.parts.begin(blockIdx.y), rows.parts.end(blockIdx.y));
-  const bool whole = holds_packs(grad);
+  const RowPacks<S> part(rows.row(row), rows.parts.begin(blockIdx.y), rows.parts.end(blockIdx.y));
   if (target == DPO_IGNORED_TARGET) {
-    part.for_each([&](std::int64_t i, const Pack<S>&) { store_pack(grad + i, {}, whole); },
-                  [&](std::int64_t i, S) { grad[i] = to_storage<S>(T(0)); });
+    write_part(part, grad, [](std::int64_t, T) { return T(0); });
     return;
   }
-  const double sum = log_sum_exp.at(row), weight = upstream.at(row);
-  const Softmax<T, Map> softmax(map, sum);
-  const T scale = static_cast<T>(-weight);
+  const LogProbGradient<T, Map> gradient(map, log_sum_exp.at(row), upstream.at(row), target);
   bool good = true;
-  const auto gradient_of = [&](std::int64_t i, T z) {
+  write_part(part, grad, [&](std::int64_t i, T z) {
     good = good && z < std::numeric_limits<T>::infinity();
-    const T capped = map.capped(z);
-    if (i == target) return static_cast<T>(-weight * std::expm1(map.mapped(z) - sum) * static_cast<double>(map.slope(capped)));
-    return softmax(capped) * map.slope(capped) * scale;
-  };
-  part.for_each(
-      [&](std::int64_t i, const Pack<S>& pack) {
-        Pack<S> to;
-#pragma unroll
-        for (int k = 0; k < kPack; ++k) to.values[k] = to_storage<S>(gradient_of(i + k, to_compute(pack.values[k])));
-        store_pack(grad + i, to, whole);
-      },
-      [&](std::int64_t i, S value) { grad[i] = to_storage<S>(gradient_of(i, to_compute(value))); });
+    return gradient(i, z);
+  });
   if (!good) atomicMin(bad_row, static_cast<unsigned long long>(row));
 }
 
