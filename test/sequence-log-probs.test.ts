@@ -242,4 +242,4 @@ describeBackends(() => {
       await expectRefusal(pullBack, { ...given, upstream: Float64Array.of(0, Infinity) }, { code: "ERR_NONFINITE", index: 1, message: /upstream/ });
     });
   });
-});
+}, ["sequenceLogProbs", "sequenceLogProbsVjp"]);

@@ -40,6 +40,8 @@ constexpr dpo_backend make_backend() {
   backend.score = score;
   backend.token_log_probs = token_log_probs;
   backend.token_log_probs_vjp = token_log_probs_vjp;
+  backend.sequence_log_probs = sequence_log_probs;
+  backend.sequence_log_probs_vjp = sequence_log_probs_vjp;
   backend.linear_token_log_probs = linear_token_log_probs;
   backend.linear_token_log_probs_vjp = linear_token_log_probs_vjp;
   return backend;

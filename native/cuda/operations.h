@@ -7,6 +7,8 @@ namespace dpo::cuda {
 
 dpo_status token_log_probs(dpo_job* job, const dpo_token_log_probs_args* args);
 dpo_status token_log_probs_vjp(dpo_job* job, const dpo_token_log_probs_vjp_args* args);
+dpo_status sequence_log_probs(dpo_job* job, const dpo_sequence_log_probs_args* args);
+dpo_status sequence_log_probs_vjp(dpo_job* job, const dpo_sequence_log_probs_vjp_args* args);
 dpo_status linear_token_log_probs(dpo_job* job, const dpo_linear_token_log_probs_args* args);
 dpo_status linear_token_log_probs_vjp(dpo_job* job, const dpo_linear_token_log_probs_vjp_args* args);
 

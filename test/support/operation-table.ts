@@ -317,6 +317,7 @@ const LD_ALPHA_WITH_MEAN: SpecialCase = {
 
 const sequenceLogProbsCase: OperationCase = {
   name: "sequenceLogProbs",
+  needs: ["sequenceLogProbs"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ logProbs: rows(dtype), targets: targets(), offsets: offsets() }),
   inputs: {
@@ -332,6 +333,7 @@ const sequenceLogProbsCase: OperationCase = {
 
 const sequenceLogProbsVjpCase: OperationCase = {
   name: "sequenceLogProbsVjp",
+  needs: ["sequenceLogProbs", "sequenceLogProbsVjp"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ targets: targets(), offsets: offsets(), upstream: floats(random(), [SEQUENCES], dtype) }),
   inputs: {

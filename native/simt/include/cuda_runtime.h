@@ -110,3 +110,13 @@ T __shfl_xor_sync(unsigned mask, T value, int lanes) {
 
 inline unsigned long long atomicMin(unsigned long long* at, unsigned long long value) { return dpo::simt::atomic_min(at, value); }
 inline unsigned long long atomicMax(unsigned long long* at, unsigned long long value) { return dpo::simt::atomic_max(at, value); }
+
+inline unsigned __ballot_sync(unsigned mask, bool vote) {
+  const std::uint64_t* votes = dpo::simt::warp_gather(mask, vote ? 1 : 0, "__ballot_sync");
+  unsigned lanes = 0;
+  for (unsigned lane = 0; lane < dpo::simt::kWarp; ++lane)
+    lanes |= (mask >> lane & 1u) != 0 && votes[lane] != 0 ? 1u << lane : 0u;
+  return lanes;
+}
+
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
