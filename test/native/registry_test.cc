@@ -80,7 +80,7 @@ TEST(Registry, SaysWhatWasFoundWhenNothingAnswers) {
     std::string why;
     EXPECT_EQ(choose_backend(fakes(), wanted, why), nullptr) << wanted;
     EXPECT_TRUE(contains(why, "no backend answers to \"" + std::string(wanted) + "\"")) << why;
-    EXPECT_TRUE(contains(why, "dpo_fast.so was built to score 3")) << why;
+    EXPECT_TRUE(contains(why, "fake:fast (dpo_fast.so) was built to score 3")) << why;
     EXPECT_TRUE(contains(why, "dpo_text.so cannot be loaded")) << why;
   }
 }
