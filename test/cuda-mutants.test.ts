@@ -83,6 +83,7 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
   const constant = [
     ...sourcesOf("native/simt", ".cc"),
     ...sourcesOf("native/core", ".cc"),
+    "test/native/cuda_sequence_log_probs_test.cc",
     "test/native/cuda_token_log_probs_test.cc",
     "test/native/cuda_linear_token_log_probs_test.cc",
   ];

@@ -1,5 +1,6 @@
 #include "native/simt/grid.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -128,7 +129,15 @@ void Block::run_current() {
 int Block::next() {
   const auto count = static_cast<int>(threads_.size());
   const auto ready = [&](int t) { return threads_[static_cast<std::size_t>(t)].state == State::ready; };
-  if (order_ == Order::greedy && ready(static_cast<int>(current_))) return static_cast<int>(current_);
+  if (order_ == Order::greedy) {
+    // The one that ran, or else its warp, so that a warp gets as far ahead of the others as barriers let it.
+    const auto current = static_cast<int>(current_);
+    if (ready(current)) return current;
+    const int warp = current / static_cast<int>(kWarp) * static_cast<int>(kWarp);
+    for (int t = warp; t < std::min(count, warp + static_cast<int>(kWarp)); ++t) {
+      if (ready(t)) return t;
+    }
+  }
   if (order_ == Order::random) turn_ = static_cast<int>(random_() % static_cast<unsigned>(count));
   const int step = order_ == Order::reverse ? count - 1 : 1;
   for (int i = 0; i < count; ++i) {

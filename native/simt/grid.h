@@ -14,7 +14,7 @@ struct Dim3 {
 };
 
 /// In which order threads run between barriers, and blocks after each other. greedy: a thread that completes a barrier runs on at
-/// once, as far as it can, ahead of all others.
+/// once, as far as it can, ahead of all others; when it has to wait, its warp does.
 enum class Order { forward, reverse, random, greedy };
 /// Of the launches from now on.
 Order& launch_order();
