@@ -79,7 +79,7 @@ function buildNative({ levels, tests }) {
     () => nativeIsThere({ tests }),
     () => {
       const { compiler, cmake, generator } = tools;
-      say(`build: addon and backends (${levels}${which("nvcc") ? ", cuda" : ""}) with ${compiler.version}, CMake ${cmake.version}, ${generator}`);
+      say(`build: addon and backends (${levels}) with ${compiler.version}, CMake ${cmake.version}, ${generator}`);
       configureOnce(inRoot("build"), settings, () => configure(tools, { levels, tests }));
       run(cmake.path, ["--build", inRoot("build"), "--config", "Release", ...PARALLEL]);
     },
