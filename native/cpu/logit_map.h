@@ -6,6 +6,7 @@
 
 #include "native/core/token_log_probs.h"
 #include "native/cpu/simd.h"
+#include "native/math/logit_map.h"
 
 namespace dpo::cpu {
 
@@ -58,10 +59,7 @@ struct CappedLogits {
   /// +inf stays what it is, so that it is found out: its tanh would look like any large logit's.
   Vec<T> capped(Vec<T> z) const { return select(z < std::numeric_limits<T>::infinity(), tanh<T>(z / cap) * cap, z); }
   Vec<T> scaled(Vec<T> d) const { return d * scale; }
-  Vec<T> slope(Vec<T> capped) const {
-    const Vec<T> t = capped / cap;
-    return (T(1) - t * t) * scale;
-  }
+  Vec<T> slope(Vec<T> capped) const { return math::capped_slope(capped, cap, scale); }
   /// capped(x) − capped(y) without the rounding of either: tanh a − tanh b = tanh(a − b)·(1 − tanh a·tanh b).
   Vec<T> capped_difference(Vec<T> x, Vec<T> y, Vec<T> capped_x, Vec<T> capped_y) const {
     const Vec<T> apart = x == y ? Vec<T>{} : x - y;

@@ -26,11 +26,10 @@ class RowValues {
 
   /// `target_logit` is the target's z'.
   void set(std::int64_t row, const SoftmaxSums& sums, double target_logit, std::int64_t vocabulary) const {
-    const double log_sum = std::log(sums.exps.sum);
-    log_prob[row] = (target_logit - sums.exps.max) - log_sum;
-    log_sum_exp[row] = sums.exps.max + log_sum;
+    log_prob[row] = sums.log_prob(target_logit);
+    log_sum_exp[row] = sums.log_sum_exp();
     entropy[row] = sums.entropy();
-    mean_logit[row] = sums.logit_sum / static_cast<double>(vocabulary);
+    mean_logit[row] = sums.mean_logit(vocabulary);
   }
 
   /// Into the results of a call that has some of these.

@@ -178,20 +178,16 @@ bool all_below_infinity(const S* row, std::int64_t count) {
   return horizontal_sum(excess) == 0;
 }
 
-/// softmax(z') = e^(z' − L) from capped logits. L is in double, and L·temperature is split in two, because T cannot hold it to
-/// the precision that e^ needs.
+/// softmax(z') = e^(z' − L) from capped logits.
 template <class T, class Map>
 class Softmax {
  public:
-  Softmax(const Map& map, double log_sum_exp)
-      : map_(map),
-        high_(static_cast<T>(log_sum_exp / map.factor)),
-        low_(static_cast<T>(log_sum_exp / map.factor - static_cast<double>(high_))) {}
-  Vec<T> operator()(Vec<T> capped) const { return exp(map_.scaled((capped - high_) - low_)); }
+  Softmax(const Map& map, double log_sum_exp) : map_(map), log_sum_(log_sum_exp, map.factor) {}
+  Vec<T> operator()(Vec<T> capped) const { return exp(map_.scaled(log_sum_.below(capped))); }
 
  private:
   Map map_;
-  T high_, low_;
+  math::SplitLogSumExp<T> log_sum_;
 };
 
 /// A full vector's count of elements, as opposed to one that is only known when the end of a row is reached.
@@ -248,13 +244,13 @@ void softmax_row_vjp(const S* row, std::int64_t count, const Map& map, double lo
       });
 }
 
-/// dz = g·(1 − softmax(z'))·dz'/dz at the target. By expm1, since softmax(z') may be next to 1.
+/// dz = g·(1 − softmax(z'))·dz'/dz at the target.
 template <class S, class Map>
 S target_vjp(S target_logit, const Map& map, double log_sum_exp, double upstream) {
   using T = compute_t<S>;
   const T z = to_compute(target_logit);
   const double slope = static_cast<double>(map.slope(map.capped(broadcast(z)))[0]);
-  return to_storage<S>(static_cast<T>(-upstream * std::expm1(map_logit(map, z) - log_sum_exp) * slope));
+  return to_storage<S>(static_cast<T>(upstream * math::own_log_prob_slope(map_logit(map, z), log_sum_exp) * slope));
 }
 
 }  // namespace dpo::cpu

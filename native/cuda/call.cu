@@ -5,34 +5,17 @@
 #include <mutex>
 
 #include "native/core/dtype.h"
+#include "native/cuda/pool.h"
 
 namespace dpo::cuda {
+
+const dpo_host* host = nullptr;
+
 namespace {
 
-/// Streams that no call uses at present.
-class StreamPool {
- public:
-  cudaError_t take(cudaStream_t* stream) {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
-    *stream = free_.back();
-    free_.pop_back();
-    return cudaSuccess;
-  }
-  void give_back(cudaStream_t stream) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(stream);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<cudaStream_t> free_;
-};
-
-StreamPool& streams() {
-  // Never destroyed: the driver may be gone before static objects are.
-  static auto* pool = new StreamPool;
-  return *pool;
+cudaError_t take_stream(cudaStream_t* stream) {
+  if (Pool<cudaStream_t>::shared().take(stream)) return cudaSuccess;
+  return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
 }
 
 /// Memory that calls give back stays with the process, for the next ones.
@@ -46,9 +29,13 @@ void keep_memory() {
   });
 }
 
-}  // namespace
+dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, std::va_list values) {
+  char message[512];
+  std::vsnprintf(message, sizeof message, format, values);
+  return host->fail(job, status, index, message);
+}
 
-const dpo_host* host = nullptr;
+}  // namespace
 
 std::size_t bytes_of(const dpo_tensor& tensor) {
   std::size_t bytes = dtype_size(tensor.dtype);
@@ -56,18 +43,9 @@ std::size_t bytes_of(const dpo_tensor& tensor) {
   return bytes;
 }
 
-dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, ...) {
-  char message[512];
-  std::va_list values;
-  va_start(values, format);
-  std::vsnprintf(message, sizeof message, format, values);
-  va_end(values);
-  return host->fail(job, status, index, message);
-}
-
 Call::Call(dpo_job* job) : job_(job) {
   keep_memory();
-  check(streams().take(&stream_), "a stream");
+  check(take_stream(&stream_), "a stream");
 }
 
 Call::~Call() {
@@ -75,14 +53,29 @@ Call::~Call() {
   for (void* memory : memory_) cudaFreeAsync(memory, stream_);
   // Inputs are the caller's again when the call returns.
   cudaStreamSynchronize(stream_);
-  streams().give_back(stream_);
+  Pool<cudaStream_t>::shared().give_back(stream_);
+}
+
+dpo_status Call::fail(dpo_status status, const char* format, ...) {
+  std::va_list values;
+  va_start(values, format);
+  if (ok()) status_ = cuda::fail(job_, status, -1, format, values);
+  va_end(values);
+  return status_;
+}
+
+dpo_status Call::fail_at(std::int64_t index, dpo_status status, const char* format, ...) {
+  std::va_list values;
+  va_start(values, format);
+  if (ok()) status_ = cuda::fail(job_, status, index, format, values);
+  va_end(values);
+  return status_;
 }
 
 void Call::check(cudaError_t error, const char* what) {
   if (error == cudaSuccess || !ok()) return;
   cudaGetLastError();  // errors that are not lasting must not turn up in another call
-  const dpo_status kind = error == cudaErrorMemoryAllocation ? DPO_ERR_MEMORY : DPO_ERR_BACKEND;
-  status_ = cuda::fail(job_, kind, -1, "CUDA, %s: %s", what, cudaGetErrorString(error));
+  fail(error == cudaErrorMemoryAllocation ? DPO_ERR_MEMORY : DPO_ERR_BACKEND, "CUDA, %s: %s", what, cudaGetErrorString(error));
 }
 
 void* Call::allocate_bytes(std::size_t bytes) {

@@ -14,9 +14,6 @@ namespace dpo::cuda {
 /// Set when the backend is opened.
 extern const dpo_host* host;
 
-/// Ends the call with a status and a message; `index` is the first bad element, or -1.
-dpo_status fail(dpo_job* job, dpo_status status, std::int64_t index, const char* format, ...);
-
 /// The threads of a launch.
 struct Grid {
   dim3 blocks;
@@ -81,20 +78,14 @@ class Call {
     return static_cast<const T*>(upload_bytes(from, static_cast<std::size_t>(count) * sizeof(T)));
   }
 
-  /// Ends the call; `index` is the first bad element, or -1.
-  template <class... Values>
-  void fail(dpo_status status, std::int64_t index, const char* format, Values... values) {
-    if (ok()) status_ = cuda::fail(job_, status, index, format, values...);
-  }
-  template <class... Values>
-  void fail(dpo_status status, const char* format, Values... values) {
-    fail(status, -1, format, values...);
-  }
+  /// Ends the call with a status and a message.
+  [[gnu::format(printf, 3, 4)]] dpo_status fail(dpo_status status, const char* format, ...);
+  /// Because of the element `index` of an array.
+  [[gnu::format(printf, 4, 5)]] dpo_status fail_at(std::int64_t index, dpo_status status, const char* format, ...);
 
   cudaStream_t stream() const { return stream_; }
   bool ok() const { return status_ == DPO_OK; }
   dpo_status status() const { return status_; }
-  dpo_job* job() const { return job_; }
 
   /// Writes the results: the end of every call that has found nothing wrong with its inputs.
   dpo_status finish();
@@ -125,7 +116,7 @@ dpo_status run(dpo_job* job, const Body& body) {
     Call call(job);
     return body(call);
   } catch (const std::bad_alloc&) {
-    return fail(job, DPO_ERR_MEMORY, -1, "out of memory");
+    return host->fail(job, DPO_ERR_MEMORY, -1, "out of memory");
   }
 }
 

@@ -51,7 +51,8 @@ double largest_magnitude(Call& call, const char* prefix, const char* name, const
   const Scan found = call.read(scan);
   if (!call.ok()) return 0;
   const auto bad = static_cast<std::int64_t>(found.first_bad);
-  if (bad >= 0) call.fail(DPO_ERR_NONFINITE, bad, "%s%s: element %lld is not finite", prefix, name, static_cast<long long>(bad));
+  if (bad >= 0)
+    call.fail_at(bad, DPO_ERR_NONFINITE, "%s%s: element %lld is not finite", prefix, name, static_cast<long long>(bad));
   double largest;
   std::memcpy(&largest, &found.largest_bits, sizeof largest);
   return largest;

@@ -38,8 +38,8 @@ dpo_status nonfinite_logit(Call& call, const char* name, const dpo_tensor& logit
   if (!call.ok()) return call.status();
   const std::int64_t first = row * columns + (bad == kNoRow ? 0 : static_cast<std::int64_t>(bad));
   if (bad == kNoRow)
-    return fail(call.job(), DPO_ERR_NONFINITE, first, "%s: every element of row %lld is -inf", name, static_cast<long long>(row));
-  return fail(call.job(), DPO_ERR_NONFINITE, first, "%s: element %lld is NaN or +inf", name, static_cast<long long>(first));
+    return call.fail_at(first, DPO_ERR_NONFINITE, "%s: every element of row %lld is -inf", name, static_cast<long long>(row));
+  return call.fail_at(first, DPO_ERR_NONFINITE, "%s: element %lld is NaN or +inf", name, static_cast<long long>(first));
 }
 
 }  // namespace dpo::cuda

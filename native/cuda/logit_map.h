@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "native/core/token_log_probs.h"
+#include "native/math/logit_map.h"
 
 namespace dpo::cuda {
 
@@ -27,10 +28,7 @@ struct LogitMap {
   }
   __device__ __forceinline__ T scaled(T d) const { return d * scale; }
   __device__ __forceinline__ T slope(T capped_z) const {
-    if constexpr (kCaps) {
-      const T t = capped_z / cap;
-      return (1 - t * t) * scale;
-    }
+    if constexpr (kCaps) return math::capped_slope(capped_z, cap, scale);
     return scale;
   }
   /// z' of one logit, in double.

@@ -3,9 +3,9 @@
 #include <cublas_v2.h>
 #include <device/library.h>
 
-#include <mutex>
 #include <string>
-#include <vector>
+
+#include "native/cuda/pool.h"
 
 namespace dpo::cuda {
 namespace {
@@ -49,29 +49,9 @@ const Cublas& cublas() {
   return *library;
 }
 
-/// Handles that no call uses at present: making one costs milliseconds and device memory.
-class HandlePool {
- public:
-  cublasStatus_t take(cublasHandle_t* handle) {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return cublas().create(handle);
-    *handle = free_.back();
-    free_.pop_back();
-    return CUBLAS_STATUS_SUCCESS;
-  }
-  void give_back(cublasHandle_t handle) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(handle);
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<cublasHandle_t> free_;
-};
-
-HandlePool& handles() {
-  static auto* pool = new HandlePool;
-  return *pool;
+cublasStatus_t take_handle(cublasHandle_t* handle) {
+  if (Pool<cublasHandle_t>::shared().take(handle)) return CUBLAS_STATUS_SUCCESS;
+  return cublas().create(handle);
 }
 
 template <class S>
@@ -86,19 +66,17 @@ constexpr cublasOperation_t operation(bool transposed) { return transposed ? CUB
 
 }  // namespace
 
-const char* cublas_failure() { return cublas().usable() ? nullptr : cublas().why_not.c_str(); }
-
 template <class S>
 void multiply(Call& call, const ProductShape& shape, const MatrixOperand<S>& left, const MatrixOperand<S>& right,
               compute_t<S>* to, std::int64_t stride, Accumulate accumulate) {
   using T = compute_t<S>;
   if (!call.ok()) return;
-  if (const char* why = cublas_failure()) {
-    call.fail(DPO_ERR_BACKEND, "cuBLAS 13 is needed for products of matrices: %s", why);
+  if (!cublas().usable()) {
+    call.fail(DPO_ERR_BACKEND, "cuBLAS 13 is needed for products of matrices: %s", cublas().why_not.c_str());
     return;
   }
   cublasHandle_t handle = nullptr;
-  cublasStatus_t status = handles().take(&handle);
+  cublasStatus_t status = take_handle(&handle);
   if (status == CUBLAS_STATUS_SUCCESS) {
     const T one = 1, kept = accumulate == Accumulate::yes ? T(1) : T(0);
     constexpr auto compute = std::is_same_v<S, double> ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F;
@@ -111,7 +89,7 @@ void multiply(Call& call, const ProductShape& shape, const MatrixOperand<S>& lef
                              left.data, data_type<S>(), as_int(left.stride), &kept, to, data_type<T>(), as_int(stride), compute,
                              CUBLAS_GEMM_DEFAULT);
     }
-    handles().give_back(handle);
+    Pool<cublasHandle_t>::shared().give_back(handle);
   }
   if (status != CUBLAS_STATUS_SUCCESS) call.fail(DPO_ERR_BACKEND, "cuBLAS, a product of matrices: %s", cublas().describe(status));
 }

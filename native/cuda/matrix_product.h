@@ -28,7 +28,4 @@ template <class S>
 void multiply(Call& call, const ProductShape& shape, const MatrixOperand<S>& left, const MatrixOperand<S>& right,
               compute_t<S>* to, std::int64_t stride, Accumulate accumulate);
 
-/// Whether cuBLAS can be had; or why not.
-const char* cublas_failure();
-
 }  // namespace dpo::cuda

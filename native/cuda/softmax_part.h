@@ -87,24 +87,19 @@ __device__ math::SoftmaxSums softmax_part(const S* row, std::int64_t begin, std:
   return merge_block(sums.sums());
 }
 
-/// softmax(z') = e^(z' − L) from capped logits. L is in double, and L·temperature is split in two, because T cannot hold it to
-/// the precision that e^ needs.
+/// softmax(z') = e^(z' − L) from capped logits.
 template <class T, class Map>
 class Softmax {
  public:
-  __device__ Softmax(const Map& map, double log_sum_exp)
-      : map_(map),
-        high_(static_cast<T>(log_sum_exp / map.factor)),
-        low_(static_cast<T>(log_sum_exp / map.factor - static_cast<double>(high_))) {}
-  __device__ __forceinline__ T operator()(T capped) const { return std::exp(map_.scaled((capped - high_) - low_)); }
+  __device__ Softmax(const Map& map, double log_sum_exp) : map_(map), log_sum_(log_sum_exp, map.factor) {}
+  __device__ __forceinline__ T operator()(T capped) const { return std::exp(map_.scaled(log_sum_.below(capped))); }
 
  private:
   const Map& map_;
-  T high_, low_;
+  math::SplitLogSumExp<T> log_sum_;
 };
 
-/// The gradient of upstream·log_prob(target) in a row's logits: −g·softmax(z')·dz'/dz; at the target g·(1 − softmax(z'))·dz'/dz,
-/// by expm1, since softmax(z') may be next to 1.
+/// The gradient of upstream·log_prob(target) in a row's logits: −g·softmax(z')·dz'/dz; at the target g·(1 − softmax(z'))·dz'/dz.
 template <class T, class Map>
 class LogProbGradient {
  public:
@@ -113,7 +108,8 @@ class LogProbGradient {
 
   __device__ __forceinline__ T operator()(std::int64_t i, T z) const {
     const T capped = map_.capped(z), slope = map_.slope(capped);
-    if (i == target_) return static_cast<T>(-upstream_ * std::expm1(map_.mapped(z) - log_sum_exp_) * static_cast<double>(slope));
+    if (i == target_)
+      return static_cast<T>(upstream_ * math::own_log_prob_slope(map_.mapped(z), log_sum_exp_) * static_cast<double>(slope));
     return softmax_(capped) * slope * static_cast<T>(-upstream_);
   }
 

@@ -17,11 +17,11 @@ struct TokenValues {
 
   /// `target_logit` is the target's z'. False when the row's logits are not all below infinity.
   __device__ bool write(std::int64_t row, const math::SoftmaxSums& sum, double target_logit, std::int64_t columns) const {
-    const double log_sum = std::log(sum.exps.sum), total = sum.exps.max + log_sum;
-    log_probs[row] = static_cast<R>((target_logit - sum.exps.max) - log_sum);
+    const double total = sum.log_sum_exp();
+    log_probs[row] = static_cast<R>(sum.log_prob(target_logit));
     log_sum_exp[row] = total;
     if (entropy) entropy[row] = static_cast<R>(sum.entropy());
-    if (mean_logit) mean_logit[row] = static_cast<R>(sum.logit_sum / static_cast<double>(columns));
+    if (mean_logit) mean_logit[row] = static_cast<R>(sum.mean_logit(columns));
     return std::fabs(total) < std::numeric_limits<double>::infinity();
   }
 

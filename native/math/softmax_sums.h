@@ -1,6 +1,8 @@
 // What one pass over a row of logits gathers for its softmax.
 #pragma once
 
+#include <cstdint>
+
 #include "native/math/host_device.h"
 #include "native/math/log_sum_exp.h"
 
@@ -21,6 +23,12 @@ struct SoftmaxSums {
   }
 
   DPO_HD double log_sum_exp() const { return exps.value(); }
+
+  /// z' − L, without the rounding of L where max is the larger part of it.
+  DPO_HD double log_prob(double target_logit) const { return (target_logit - exps.max) - std::log(exps.sum); }
+
+  /// Of raw logits.
+  DPO_HD double mean_logit(std::int64_t columns) const { return logit_sum / static_cast<double>(columns); }
 
   /// H = L − Σ p z', written so that a common shift of the logits cancels exactly.
   DPO_HD double entropy() const { return std::log(exps.sum) - weighted_sum / exps.sum; }
