@@ -86,6 +86,7 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
     "test/native/cuda_sequence_log_probs_test.cc",
     "test/native/cuda_token_log_probs_test.cc",
     "test/native/cuda_linear_token_log_probs_test.cc",
+    "test/native/cuda_linear_preference_test.cc",
   ];
   const cuda = sourcesOf("native/cuda", ".cu");
 

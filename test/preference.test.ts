@@ -643,7 +643,7 @@ describeBackends(() => {
       await expectRefusal(faces, { ...given, weights: Float64Array.of(1, Number.NaN, 1) }, { code: "ERR_NONFINITE", index: 1, message: /^weights/ });
     });
   });
-});
+}, ["preference"]);
 
 /** The values by rank, given to the pairs in the order that sorts their keys. */
 function expectByRank(actual: Numbers, byRank: Numbers, keys: readonly number[]): void {

@@ -21,6 +21,7 @@ Status check(const dpo_linear_preference_args& args) {
   const bool coupled = any_loss(args.preference.options,
                                 [](std::int32_t kind) { return math::couples_batch(static_cast<math::PreferenceLoss>(kind)); });
   checks.require(!coupled, DPO_ERR_RANGE, "loss: the pairs of this loss depend on each other, so it cannot go pair by pair");
+  checks.require(args.preference.options.bco_count < 0, DPO_ERR_RANGE, "bcoCount: goes with losses of whole batches");
   check_linear_head_gradients(checks, args.head, args.grads);
   return checks.status();
 }

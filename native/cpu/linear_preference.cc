@@ -169,10 +169,7 @@ class LinearPreference {
       set(args_.preference.policy, sequence, sum);
     }
     batch_.record_rewards(pair);
-    PairLoss<double> loss{};
-    const dpo_preference_options& options = args_.preference.options;
-    for (std::int32_t i = 0; i < options.loss_count; ++i) add_pair_loss(loss, options.losses[i], batch_, pair);
-    batch_.record_loss(pair, loss);
+    batch_.record_loss(pair, batch_.mixed_loss(pair));
     for (const std::int64_t sequence : {pair, pair + sequences_.pairs()}) {
       const double grad = get(args_.preference.grad_policy, sequence);
       sequences_.for_each_token(sequence, [&](std::int64_t row, double weight) { upstream_[row] = weight * grad; });

@@ -47,10 +47,8 @@ void add_aot(const PreferenceBatch& batch, const SortedMargins& sorted, double w
   sorted.sort(batch.pairs());
   for (std::int64_t j = 0; j < batch.pairs(); ++j) {
     const std::int64_t pair = sorted.left_order[j];
-    const double margin = sorted.left[pair] - sorted.right[sorted.right_order[j]];
-    const auto loss = math::of_margin(math::smoothed_sigmoid(margin, params.label_smoothing));
-    const auto rewards = math::pair_rewards(PreferenceLoss::aot, batch.chosen(pair), batch.rejected(pair), params);
-    PreferenceBatch::accumulate(losses[pair], math::chain_rewards(loss, rewards), weight);
+    const double reference_margin = sorted.right[sorted.right_order[j]];
+    math::accumulate(losses[pair], math::aot_loss(batch.chosen(pair), batch.rejected(pair), reference_margin, params), weight);
   }
 }
 
@@ -64,25 +62,22 @@ void add_aot_unpaired(const PreferenceBatch& batch, const SortedMargins& sorted,
   sorted.sort(batch.pairs());
   for (std::int64_t j = 0; j < batch.pairs(); ++j) {
     const std::int64_t won = sorted.left_order[j], lost = sorted.right_order[j];
-    const auto loss = math::of_margin(math::smoothed_sigmoid(sorted.left[won] - sorted.right[lost], params.label_smoothing));
-    const auto rewards = math::pair_rewards(PreferenceLoss::aot_unpaired, batch.chosen(won), batch.rejected(lost), params);
-    const PairLoss<double> both = math::chain_rewards(loss, rewards);
-    PreferenceBatch::accumulate(losses[won], {both.value, both.chosen_policy, 0, both.chosen_log_kernel, 0}, weight);
-    PreferenceBatch::accumulate(losses[lost], {0, 0, both.rejected_policy, 0, both.rejected_log_kernel}, weight);
+    const PairLoss<double> both = math::aot_unpaired_loss(batch.chosen(won), batch.rejected(lost), params);
+    math::accumulate(losses[won], both.of_chosen(), weight);
+    math::accumulate(losses[lost], both.of_rejected(), weight);
   }
 }
 
-/// Takes the batch's rewards into the running mean δ of bco_pair before it is used, as TRL's BCOTrainer. Returns the new count.
+/// Takes the batch's rewards into the running mean δ of bco_pair before it is used. Returns the new count.
 double update_bco_delta(PreferenceBatch& batch, double count) {
-  if (count < 0) return count;
   double sum = 0;
   for (std::int64_t pair = 0; pair < batch.pairs(); ++pair) {
     sum += math::reward(PreferenceLoss::bco_pair, batch.chosen(pair), batch.params()) +
            math::reward(PreferenceLoss::bco_pair, batch.rejected(pair), batch.params());
   }
-  const double seen = 2 * static_cast<double>(batch.pairs());
-  batch.params().bco_delta += (sum - seen * batch.params().bco_delta) / (count + seen);
-  return count + seen;
+  const math::BcoDelta updated = math::updated_bco_delta({batch.params().bco_delta, count}, sum, batch.pairs());
+  batch.params().bco_delta = updated.delta;
+  return updated.count;
 }
 
 double mean_chosen_tokens(const dpo_preference_args& args) {
@@ -99,19 +94,14 @@ dpo_status preference(dpo_job* job, const dpo_preference_args* args) {
   auto* losses = allocate<PairLoss<double>>(job, batch.pairs());
   SortedMargins sorted{};
   if (!losses || !sorted.allocate(job, batch.pairs())) return out_of_memory(job);
-  std::fill(losses, losses + batch.pairs(), PairLoss<double>{});
 
   const double bco_count = update_bco_delta(batch, args->options.bco_count);
+  for (std::int64_t pair = 0; pair < batch.pairs(); ++pair) losses[pair] = batch.mixed_loss(pair);
   for (std::int32_t i = 0; i < args->options.loss_count; ++i) {
     const dpo_weighted_loss& loss = args->options.losses[i];
     const auto kind = static_cast<PreferenceLoss>(loss.kind);
-    if (kind == PreferenceLoss::aot) {
-      add_aot(batch, sorted, loss.weight, losses);
-    } else if (kind == PreferenceLoss::aot_unpaired) {
-      add_aot_unpaired(batch, sorted, loss.weight, losses);
-    } else {
-      for (std::int64_t pair = 0; pair < batch.pairs(); ++pair) add_pair_loss(losses[pair], loss, batch, pair);
-    }
+    if (kind == PreferenceLoss::aot) add_aot(batch, sorted, loss.weight, losses);
+    if (kind == PreferenceLoss::aot_unpaired) add_aot_unpaired(batch, sorted, loss.weight, losses);
   }
 
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;

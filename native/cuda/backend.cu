@@ -44,6 +44,8 @@ constexpr dpo_backend make_backend() {
   backend.sequence_log_probs_vjp = sequence_log_probs_vjp;
   backend.linear_token_log_probs = linear_token_log_probs;
   backend.linear_token_log_probs_vjp = linear_token_log_probs_vjp;
+  backend.preference = preference;
+  backend.linear_preference = linear_preference;
   return backend;
 }
 

@@ -72,10 +72,13 @@ class Call {
     return ok() ? value : T{};
   }
 
-  /// An array of the host's, on the device.
+  /// Numbers of the host's, on the device.
   template <class T>
-  const T* upload(const T* from, std::int64_t count) {
-    return static_cast<const T*>(upload_bytes(from, static_cast<std::size_t>(count) * sizeof(T)));
+  const T* upload(const std::vector<T>& values) {
+    const auto* bytes = reinterpret_cast<const char*>(values.data());
+    // The copy is made when its turn comes; until then they must stay.
+    kept_.emplace_back(bytes, bytes + values.size() * sizeof(T));
+    return static_cast<const T*>(upload_bytes(kept_.back().data(), kept_.back().size()));
   }
 
   /// Ends the call with a status and a message.
@@ -107,6 +110,7 @@ class Call {
   dpo_status status_ = DPO_OK;
   std::vector<void*> memory_;
   std::vector<Result> results_;
+  std::vector<std::vector<char>> kept_;
 };
 
 /// Runs body(call); none of its exceptions leaves the backend.

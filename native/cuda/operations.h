@@ -11,5 +11,7 @@ dpo_status sequence_log_probs(dpo_job* job, const dpo_sequence_log_probs_args* a
 dpo_status sequence_log_probs_vjp(dpo_job* job, const dpo_sequence_log_probs_vjp_args* args);
 dpo_status linear_token_log_probs(dpo_job* job, const dpo_linear_token_log_probs_args* args);
 dpo_status linear_token_log_probs_vjp(dpo_job* job, const dpo_linear_token_log_probs_vjp_args* args);
+dpo_status preference(dpo_job* job, const dpo_preference_args* args);
+dpo_status linear_preference(dpo_job* job, const dpo_linear_preference_args* args);
 
 }  // namespace dpo::cuda

@@ -42,6 +42,12 @@ __device__ __forceinline__ T merge_warp(T value) {
   return value;
 }
 
+/// A number to merge.
+struct Sum {
+  double value;
+  __device__ void merge(const Sum& other) { value += other.value; }
+};
+
 /// Bytes of shared memory that merge_block takes.
 template <class T>
 constexpr std::size_t merge_block_bytes(unsigned threads) {

@@ -1,4 +1,4 @@
-// Numbers by row from outside, f32 or f64.
+// Numbers by row, f32 or f64.
 #pragma once
 
 #include "native/cuda/call.h"
@@ -13,6 +13,8 @@ struct Scalars {
   __device__ double at(std::int64_t i) const {
     return dtype == DPO_F64 ? static_cast<const double*>(values)[i] : static_cast<double>(static_cast<const float*>(values)[i]);
   }
+  /// Where they may be absent.
+  __device__ double at_or(std::int64_t i, double otherwise) const { return values ? at(i) : otherwise; }
 };
 
 }  // namespace dpo::cuda

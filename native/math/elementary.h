@@ -26,7 +26,7 @@ struct ExpPair {
 template <class V, class T, std::size_t N>
 DPO_HD_INLINE V horner(V x, const T (&coefficients)[N]) {
   V sum = V{} + coefficients[0];
-#pragma GCC unroll 32
+  DPO_UNROLL
   for (std::size_t i = 1; i < N; ++i) sum = sum * x + coefficients[i];
   return sum;
 }

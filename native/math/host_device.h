@@ -13,3 +13,10 @@
 #else
 #define DPO_HD_INLINE [[gnu::always_inline]] inline
 #endif
+
+// Before a loop over a constant number of elements: unrolls all of it.
+#ifdef __CUDACC__
+#define DPO_UNROLL _Pragma("unroll")
+#else
+#define DPO_UNROLL _Pragma("GCC unroll 32")
+#endif

@@ -69,6 +69,10 @@ struct PreferenceParams {
 template <class T>
 struct PairLoss {
   T value, chosen_policy, rejected_policy, chosen_log_kernel, rejected_log_kernel;
+
+  /// The value and what is the chosen answer's; the rest, where answers of two pairs have met.
+  DPO_HD PairLoss of_chosen() const { return {value, chosen_policy, 0, chosen_log_kernel, 0}; }
+  DPO_HD PairLoss of_rejected() const { return {0, 0, rejected_policy, 0, rejected_log_kernel}; }
 };
 
 // ---- What each loss is like ----

@@ -495,6 +495,7 @@ export const REFUSED_TOGETHER: readonly { title: string; options: object; names:
 
 const preferenceCase: OperationCase = {
   name: "preferenceLoss",
+  needs: ["preference"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ ...preferenceTensors(dtype), gamma: 0.3 }),
   inputs: {

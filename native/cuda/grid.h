@@ -1,0 +1,27 @@
+// Launches in which every thread goes round elements.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "native/cuda/call.h"
+
+namespace dpo::cuda {
+
+/// Elements for which another thread is worth starting, in passes over memory.
+inline constexpr std::int64_t kElementsEach = 16;
+
+/// One thread for every `each` elements, up to as many as fill a device.
+inline Grid grid_of(std::int64_t count, std::int64_t each = 1, unsigned threads = 256) {
+  const std::int64_t blocks = (count + threads * each - 1) / (threads * each);
+  return {{static_cast<unsigned>(std::clamp<std::int64_t>(blocks, 1, 4096)), 1, 1}, threads};
+}
+
+/// Calls body(i) for 0 .. count − 1, shared out among the threads of the launch.
+template <class Body>
+__device__ __forceinline__ void for_each_index(std::int64_t count, const Body& body) {
+  const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) body(i);
+}
+
+}  // namespace dpo::cuda
