@@ -60,10 +60,9 @@ struct CappedLogits {
   Vec<T> capped(Vec<T> z) const { return select(z < std::numeric_limits<T>::infinity(), tanh<T>(z / cap) * cap, z); }
   Vec<T> scaled(Vec<T> d) const { return d * scale; }
   Vec<T> slope(Vec<T> capped) const { return math::capped_slope(capped, cap, scale); }
-  /// capped(x) − capped(y) without the rounding of either: tanh a − tanh b = tanh(a − b)·(1 − tanh a·tanh b).
   Vec<T> capped_difference(Vec<T> x, Vec<T> y, Vec<T> capped_x, Vec<T> capped_y) const {
-    const Vec<T> apart = x == y ? Vec<T>{} : x - y;
-    return cap * tanh<T>(apart / cap) * (T(1) - (capped_x / cap) * (capped_y / cap));
+    return math::capped_difference(
+        x, y, capped_x, capped_y, cap, [](Vec<T> a) __attribute__((always_inline)) { return tanh<T>(a); });
   }
 };
 

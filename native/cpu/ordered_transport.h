@@ -15,7 +15,7 @@ class OrderedTransport final : public LogitDivergence {
                  double* scratch) const override {
     const WeightedPoints<double> own{scratch, scratch + points_size()};
     const WeightedPoints<double>& stored = points ? *points : own;
-    const double excess = sum(ratios(x, y, sums), Differences{}, &stored).weight;
+    const double excess = sum(ratios(x, y, sums), math::Differences{}, &stored).weight;
     // p and q are normalised to within rounding, which a long row would add up: the excess goes back to where it came from.
     const auto difference = [&](std::int64_t j) { return stored.weight[j] - excess * stored.p[j]; };
     RowTerms result{.value = 0};

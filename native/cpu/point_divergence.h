@@ -91,7 +91,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     Base::write(
         x, sums, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
           math::LogRatio<Vec<T>> r = ratios.at(i, n);
-          r.t = clamped_log_ratio<T>(r.t);
+          r.t = math::clamped_log_ratio<T>(r.t);
           return PointGradient<T>{of_point.template at<E>(r), exp(r.lp)};
         });
     return result;

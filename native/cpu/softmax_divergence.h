@@ -31,16 +31,6 @@ struct RowTerms {
   RowState failure = RowState::finite;
 };
 
-/// p − q, for the sum of them or to be stored.
-struct Differences {
-  static constexpr bool may_be_infinite = false;
-
-  template <class E, class V>
-  math::PointTerms<V> at(const math::Ratio<V>& r) const {
-    return {r.difference, r.difference};
-  }
-};
-
 /// Sums over the points of a row, and, of a divergence that may be infinite, the extremes of t.
 template <class T>
 struct PointSums {
@@ -68,7 +58,7 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t
         highest = max(r.t, highest);
         lowest = min(r.t, lowest);
       }
-      r.t = clamped_log_ratio<T>(r.t);
+      r.t = math::clamped_log_ratio<T>(r.t);
       const auto ratio = math::ratio_of<E>(r);
       const math::PointTerms<Vec<T>> terms = divergence.template at<E>(ratio);
       term += terms.term;
@@ -161,7 +151,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
 
   /// The same when all t are known to be a little too large: Σ (p − q) is 0, and what is computed for it is that error.
   RowRatios<S, Map> refined_ratios(const S* x, const S* y, const Normalizers& sums) const {
-    return {x, y, map_, sums, sum(ratios(x, y, sums), Differences{}, nullptr).term};
+    return {x, y, map_, sums, sum(ratios(x, y, sums), math::Differences{}, nullptr).term};
   }
 
   static RowOutcome outcome(const RowTerms& found) {
@@ -214,7 +204,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   template <class PointAt>
   ExactPoint exact_point(const S* x, std::int64_t i, const Normalizers& sums, const PointAt& point_at) const {
     const T z = to_compute(x[i]);
-    return {static_cast<double>(point_at(i, 1).gradient[0]), (map_logit(map_, z) - sums.x.max) - sums.x.log_sum,
+    return {static_cast<double>(point_at(i, 1).gradient[0]), sums.x.log_prob(map_logit(map_, z)),
             static_cast<double>(map_.slope(map_.capped(broadcast(z)))[0])};
   }
 

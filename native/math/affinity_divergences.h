@@ -14,7 +14,7 @@ namespace dpo::math {
 /// second order in t, and kl or forward_kl in the limit k → 0. dA/dx = α·(softmax(αx + (1−α)y) − p).
 enum class AffinityForm { linear, logarithm, root };
 
-inline bool weighted_by_p(double alpha) { return alpha >= 0.5; }
+DPO_HD inline bool weighted_by_p(double alpha) { return alpha >= 0.5; }
 
 struct AffinityDivergence {
   AffinityForm form;
@@ -28,9 +28,9 @@ struct AffinityDivergence {
   bool infinite_where_q_is_0 = alpha >= 1;
   bool infinite_where_p_is_0 = alpha <= 0;
 
-  double k() const { return weighted_by_p(alpha) ? alpha - 1 : -alpha; }
+  DPO_HD double k() const { return weighted_by_p(alpha) ? alpha - 1 : -alpha; }
 
-  ValueAndSlope<double> value(double sum) const {
+  DPO_HD ValueAndSlope<double> value(double sum) const {
     const double scaled = k() * sum;
     // Without any overlap nothing changes with p.
     if (form != AffinityForm::logarithm && scaled <= -1)
@@ -49,24 +49,24 @@ struct AffinityDivergence {
   }
 
   /// Whether D can exceed any exponential: k > 0, and no logarithm of the affinity.
-  bool explodes() const { return form != AffinityForm::logarithm && k() > 0; }
+  DPO_HD bool explodes() const { return form != AffinityForm::logarithm && k() > 0; }
 
   /// Whether D and its gradient are finite and within single precision.
-  bool surely_finite(const RowMoments& row) const {
+  DPO_HD bool surely_finite(const RowMoments& row) const {
     const double affinity = row.log_affinity(alpha);
     return form == AffinityForm::logarithm ? std::isfinite(affinity) : affinity < std::log(surely_fits);
   }
 
   /// Whether the sum of terms is so large that it may hang on a few of them, and their exponents' last bits.
-  bool wants_precise(double sum) const { return form != AffinityForm::logarithm && sum > 8; }
+  DPO_HD bool wants_precise(double sum) const { return form != AffinityForm::logarithm && sum > 8; }
 
   /// An error of 1e-7 in A must not show in A/k, nor in S − 1.
-  bool cancels(const RowMoments& row) const {
+  DPO_HD bool cancels(const RowMoments& row) const {
     const double affinity = std::fabs(row.log_affinity(alpha));
     return !(affinity > (std::fabs(k()) < 0.125 ? 0.25 : near_identical));
   }
 
-  double value(const RowMoments& row) const {
+  DPO_HD double value(const RowMoments& row) const {
     const double affinity = row.log_affinity(alpha);
     if (form == AffinityForm::logarithm) return factor * affinity / k();
     const double linear = factor * std::expm1(affinity) / k();
@@ -74,7 +74,7 @@ struct AffinityDivergence {
   }
 
   /// dD/dA.
-  double log_slope(const RowMoments& row) const {
+  DPO_HD double log_slope(const RowMoments& row) const {
     if (form == AffinityForm::logarithm) return factor / k();
     const double linear = factor * std::exp(row.log_affinity(alpha)) / k();
     return form == AffinityForm::linear ? linear : linear / (2 * value(row));
@@ -130,7 +130,7 @@ DPO_HD_INLINE PowerTerms<V> power_terms(V base, V log_base, V log_base_rest, V t
 template <bool kByP, bool kPrecise>
 struct AffinityOf : AffinityDivergence {
   static constexpr bool is_precise = kPrecise;
-  AffinityOf<kByP, true> precise() const { return {*this}; }
+  DPO_HD AffinityOf<kByP, true> precise() const { return {*this}; }
 
   template <class E, class V>
   DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
@@ -147,7 +147,7 @@ struct AffinityOf : AffinityDivergence {
   }
 
   template <class T>
-  Gradient<T, kPrecise> gradient(const RowMoments& row) const {
+  DPO_HD Gradient<T, kPrecise> gradient(const RowMoments& row) const {
     const double found = row.log_affinity(alpha);
     const double affinity = std::isfinite(found) ? found : 0;  // without overlap the scale is 0
     const auto high = static_cast<T>(affinity);

@@ -112,7 +112,7 @@ struct RowMoments {
   double x_differences = 0;  // Σ e^(x − x.max)·(x − y)
   double y_differences = 0;  // Σ e^(y − y.max)·(x − y)
 
-  void merge(const RowMoments& other) {
+  DPO_HD void merge(const RowMoments& other) {
     const RowMoments mine = *this;
     x.merge(other.x);
     y.merge(other.y);
@@ -122,17 +122,17 @@ struct RowMoments {
   }
 
   /// L(x) − L(y).
-  double log_sum_exp_difference() const { return (x.max - y.max) + (std::log(x.sum) - std::log(y.sum)); }
-  double kl() const { return x_differences / x.sum - log_sum_exp_difference(); }
-  double forward_kl() const { return log_sum_exp_difference() - y_differences / y.sum; }
+  DPO_HD double log_sum_exp_difference() const { return (x.max - y.max) + (std::log(x.sum) - std::log(y.sum)); }
+  DPO_HD double kl() const { return x_differences / x.sum - log_sum_exp_difference(); }
+  DPO_HD double forward_kl() const { return log_sum_exp_difference() - y_differences / y.sum; }
   /// ln Σ p^α q^(1−α).
-  double log_affinity(double alpha) const {
+  DPO_HD double log_affinity(double alpha) const {
     const double maxima = (blend.max - x.max) + (1 - alpha) * (x.max - y.max);
     return maxima + (std::log(blend.sum) - alpha * std::log(x.sum) - (1 - alpha) * std::log(y.sum));
   }
 
  private:
-  static double rescaled(double sum, const LogSumExp<double>& from, const LogSumExp<double>& to) {
+  DPO_HD static double rescaled(double sum, const LogSumExp<double>& from, const LogSumExp<double>& to) {
     return sum == 0 ? 0 : sum * std::exp(from.max - to.max);
   }
 };

@@ -47,7 +47,17 @@ struct SumOfTerms {
   static constexpr Moment moment = Moment::none;
   static constexpr bool may_be_infinite = false;
   static constexpr bool infinite_where_q_is_0 = false, infinite_where_p_is_0 = false;
-  ValueAndSlope<double> value(double sum) const { return {sum, 1}; }
+  DPO_HD ValueAndSlope<double> value(double sum) const { return {sum, 1}; }
+};
+
+/// p − q, for the sum of them or to be stored.
+struct Differences {
+  static constexpr bool may_be_infinite = false;
+
+  template <class E, class V>
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
+    return {r.difference, r.difference};
+  }
 };
 
 /// Σ p ln(p/q); w = p·t.
@@ -62,8 +72,8 @@ struct KullbackLeibler : SumOfTerms {
     return {kl_term<E>(r), r.p * r.t};
   }
 
-  bool cancels(const RowMoments& row) const { return !(row.kl() > near_identical); }
-  double value(const RowMoments& row) const { return row.kl(); }
+  DPO_HD bool cancels(const RowMoments& row) const { return !(row.kl() > near_identical); }
+  DPO_HD double value(const RowMoments& row) const { return row.kl(); }
   using SumOfTerms::value;
 
   template <class T>
@@ -75,7 +85,7 @@ struct KullbackLeibler : SumOfTerms {
     }
   };
   template <class T>
-  Gradient<T> gradient(const RowMoments& row) const {
+  DPO_HD Gradient<T> gradient(const RowMoments& row) const {
     return {static_cast<T>(row.kl())};
   }
 };
@@ -92,8 +102,8 @@ struct ForwardKullbackLeibler : SumOfTerms {
     return {forward_kl_term<E>(r), r.difference};
   }
 
-  bool cancels(const RowMoments& row) const { return !(row.forward_kl() > near_identical); }
-  double value(const RowMoments& row) const { return row.forward_kl(); }
+  DPO_HD bool cancels(const RowMoments& row) const { return !(row.forward_kl() > near_identical); }
+  DPO_HD double value(const RowMoments& row) const { return row.forward_kl(); }
   using SumOfTerms::value;
 
   template <class T>
@@ -104,7 +114,7 @@ struct ForwardKullbackLeibler : SumOfTerms {
     }
   };
   template <class T>
-  Gradient<T> gradient(const RowMoments&) const {
+  DPO_HD Gradient<T> gradient(const RowMoments&) const {
     return {};
   }
 };
@@ -121,8 +131,8 @@ struct Jeffreys : SumOfTerms {
     return {r.difference * r.t, r.p * r.t + r.difference};
   }
 
-  bool cancels(const RowMoments& row) const { return !(row.kl() > near_identical && row.forward_kl() > near_identical); }
-  double value(const RowMoments& row) const { return row.kl() + row.forward_kl(); }
+  DPO_HD bool cancels(const RowMoments& row) const { return !(row.kl() > near_identical && row.forward_kl() > near_identical); }
+  DPO_HD double value(const RowMoments& row) const { return row.kl() + row.forward_kl(); }
   using SumOfTerms::value;
 
   template <class T>
@@ -135,7 +145,7 @@ struct Jeffreys : SumOfTerms {
     }
   };
   template <class T>
-  Gradient<T> gradient(const RowMoments& row) const {
+  DPO_HD Gradient<T> gradient(const RowMoments& row) const {
     return {static_cast<T>(row.kl())};
   }
 };
@@ -158,8 +168,8 @@ struct TotalVariationOf : SumOfTerms {
     return {r.big * r.em1 * T(-0.5), kDisjoint ? weight - half : weight};
   }
 
-  bool disjoint(double value) const { return value > next_to_disjoint; }
-  TotalVariationOf<true> for_disjoint() const { return {}; }
+  DPO_HD bool disjoint(double value) const { return value > next_to_disjoint; }
+  DPO_HD TotalVariationOf<true> for_disjoint() const { return {}; }
 };
 using TotalVariation = TotalVariationOf<false>;
 
@@ -182,8 +192,8 @@ struct JensenShannonOf : SumOfTerms {
     return {near ? near_term : far_term, T(0.5) * r.p * log_of_p<E>(r, log_big)};
   }
 
-  bool disjoint(double value) const { return value > next_to_disjoint * std::numbers::ln2; }
-  JensenShannonOf<true> for_disjoint() const { return {}; }
+  DPO_HD bool disjoint(double value) const { return value > next_to_disjoint * std::numbers::ln2; }
+  DPO_HD JensenShannonOf<true> for_disjoint() const { return {}; }
 
  private:
   /// ln(p/m), or ln(p/2m).
@@ -219,7 +229,7 @@ class GeneralizedJensenShannonOf : public SumOfTerms {
  public:
   static constexpr int passes = 2;
 
-  explicit GeneralizedJensenShannonOf(double beta) : beta_(beta) {}
+  DPO_HD explicit GeneralizedJensenShannonOf(double beta) : beta_(beta) {}
 
   template <class E, class V>
   DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
@@ -237,10 +247,10 @@ class GeneralizedJensenShannonOf : public SumOfTerms {
     return {term, beta * r.p * log_of_p<E>(r, log_big)};
   }
 
-  bool disjoint(double value) const {
+  DPO_HD bool disjoint(double value) const {
     return value > -next_to_disjoint * (beta_ * std::log(beta_) + (1 - beta_) * std::log1p(-beta_));
   }
-  GeneralizedJensenShannonOf<true> for_disjoint() const { return GeneralizedJensenShannonOf<true>(beta_); }
+  DPO_HD GeneralizedJensenShannonOf<true> for_disjoint() const { return GeneralizedJensenShannonOf<true>(beta_); }
 
  private:
   /// ln(p/m), or ln(βp/m).

@@ -14,6 +14,13 @@ DPO_HD_INLINE V capped_slope(V capped, T cap, T scale) {
   return (T(1) - t * t) * scale;
 }
 
+/// capped(x) − capped(y) without the rounding of either: tanh a − tanh b = tanh(a − b)·(1 − tanh a·tanh b).
+template <class V, class T, class Tanh>
+DPO_HD_INLINE V capped_difference(V x, V y, V capped_x, V capped_y, T cap, const Tanh& tanh) {
+  const V apart = x == y ? V{} : x - y;
+  return cap * tanh(apart / cap) * (T(1) - (capped_x / cap) * (capped_y / cap));
+}
+
 /// L·temperature in two parts, because T cannot hold it to the precision that e^(z' − L) needs; L is in double.
 template <class T>
 struct SplitLogSumExp {
