@@ -11,8 +11,14 @@ namespace dpo::cuda {
 /// Elements for which another thread is worth starting, in passes over memory.
 inline constexpr std::int64_t kElementsEach = 16;
 
+/// Threads of one block for so many pieces of work: whole warps, of no more than `most` threads.
+inline unsigned block_threads(std::int64_t count, unsigned most = 256) {
+  return static_cast<unsigned>(std::clamp<std::int64_t>((count + 31) / 32 * 32, 32, most));
+}
+
 /// One thread for every `each` elements, up to as many as fill a device.
-inline Grid grid_of(std::int64_t count, std::int64_t each = 1, unsigned threads = 256) {
+inline Grid grid_of(std::int64_t count, std::int64_t each = 1) {
+  const unsigned threads = block_threads((count + each - 1) / each);
   const std::int64_t blocks = (count + threads * each - 1) / (threads * each);
   return {{static_cast<unsigned>(std::clamp<std::int64_t>(blocks, 1, 4096)), 1, 1}, threads};
 }

@@ -15,10 +15,8 @@ struct Largest {
   __device__ void merge(const Largest& other) { value = other.value > value ? other.value : value; }
 };
 
-constexpr unsigned kThreads = 256;
-
 template <class S>
-__global__ __launch_bounds__(kThreads) void scan_elements(const S* values, std::int64_t count, Scan* scan) {
+__global__ __launch_bounds__(256) void scan_elements(const S* values, std::int64_t count, Scan* scan) {
   const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
   Largest largest{0};
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += threads) {
@@ -45,8 +43,8 @@ double largest_magnitude(Call& call, const char* prefix, const char* name, const
   auto* scan = call.allocate<Scan>(1);
   call.fill(&scan->largest_bits, 0, sizeof scan->largest_bits);
   call.fill(&scan->first_bad, 0xff, sizeof scan->first_bad);
-  Grid grid = grid_of(count, kElementsEach, kThreads);
-  grid.shared_bytes = merge_block_bytes<Largest>(kThreads);
+  Grid grid = grid_of(count, kElementsEach);
+  grid.shared_bytes = merge_block_bytes<Largest>(grid.threads);
   call.launch(scan_elements<S>, grid, values, count, scan);
   const Scan found = call.read(scan);
   if (!call.ok()) return 0;

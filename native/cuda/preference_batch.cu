@@ -5,6 +5,13 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 
+/// One block that merges T of all pairs.
+template <class T>
+Grid one_block(std::int64_t pairs) {
+  const unsigned threads = block_threads(pairs, kThreads);
+  return {{1, 1, 1}, threads, merge_block_bytes<T>(threads)};
+}
+
 struct BatchSums {
   double chosen_tokens, rewards;
   __device__ void merge(const BatchSums& other) {
@@ -52,7 +59,7 @@ PreferenceParameters::PreferenceParameters(Call& call, PreferenceBatch& batch)
 }
 
 void PreferenceParameters::prepare(Call& call, const PreferenceBatch& batch) {
-  call.launch(prepare_params, {{1, 1, 1}, kThreads, merge_block_bytes<BatchSums>(kThreads)}, batch, params_, bco_count_);
+  call.launch(prepare_params, one_block<BatchSums>(batch.pairs), batch, params_, bco_count_);
 }
 
 __global__ void take_losses(PreferenceBatch batch, PairRange range, PairLoss<double>* losses) {
@@ -64,8 +71,8 @@ __global__ void take_losses(PreferenceBatch batch, PairRange range, PairLoss<dou
 
 void write_metrics(Call& call, const PreferenceBatch& batch, const PreferenceParameters& parameters, const math::PairSums* sums,
                    double* metrics) {
-  call.launch(finish_metrics, {{1, 1, 1}, kThreads, merge_block_bytes<math::PairSums>(kThreads)}, sums, batch.pairs, batch.params,
-              parameters.bco_count(), metrics);
+  call.launch(finish_metrics, one_block<math::PairSums>(batch.pairs), sums, batch.pairs, batch.params, parameters.bco_count(),
+              metrics);
 }
 
 }  // namespace dpo::cuda

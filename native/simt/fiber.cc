@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstdint>
 #include <new>
 
@@ -58,6 +59,10 @@ Fiber::Fiber() : pointer_(nullptr), caller_(nullptr), sanitizer_(create_thread()
   if (memory == MAP_FAILED) throw std::bad_alloc();
   mprotect(memory, kPage, PROT_NONE);
   stack_ = static_cast<char*>(memory) + kPage;
+  // Stacks begin at different places of their pages: at the same one they would all contend for the same lines of the cache.
+  static std::atomic<unsigned> count = 0;
+  constexpr unsigned kLine = 64;
+  shift_ = count++ * 7 % (kPage / kLine) * kLine;
 }
 
 Fiber::~Fiber() {
@@ -68,7 +73,7 @@ Fiber::~Fiber() {
 void Fiber::start(void (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
-  auto* top = reinterpret_cast<void**>(static_cast<char*>(stack_) + kStack);
+  auto* top = reinterpret_cast<void**>(static_cast<char*>(stack_) + kStack - shift_);
   *--top = nullptr;  // where a return address would be: keeps the stack aligned as after a call
   *--top = reinterpret_cast<void*>(&first_frame);
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;

@@ -21,10 +21,11 @@ class Fiber {
   void leave();
 
  private:
-  void* stack_;      // lowest address, above a page that may not be touched
-  void* pointer_;    // stack pointer where the fiber left
-  void* caller_;     // the same of who resumed it
-  void* sanitizer_;  // what sanitizers know this fiber as
+  void* stack_;        // lowest address, above a page that may not be touched
+  std::size_t shift_;  // bytes at the other end that stay unused
+  void* pointer_;      // stack pointer where the fiber left
+  void* caller_;       // the same of who resumed it
+  void* sanitizer_;    // what sanitizers know this fiber as
   void* caller_sanitizer_;
   const void* caller_stack_;
   std::size_t caller_size_;

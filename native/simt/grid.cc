@@ -1,6 +1,6 @@
 #include "native/simt/grid.h"
 
-#include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -21,8 +21,56 @@ enum class State { ready, at_barrier, in_warp, done };
 struct Thread {
   Dim3 index;
   State state = State::ready;
-  unsigned place = 0;                 // in the block
-  std::uint64_t warp_generation = 0;  // that it waits to end
+  unsigned place = 0;  // in the block
+};
+
+/// Which threads of a block can run.
+class ReadySet {
+ public:
+  explicit ReadySet(unsigned count) : count_(count) { set_all(); }
+
+  void set_all() {
+    for (unsigned t = 0; t < count_; t += kWord)
+      words_[t / kWord] = count_ - t >= kWord ? ~std::uint64_t{0} : (std::uint64_t{1} << (count_ - t)) - 1;
+  }
+  void clear(unsigned t) { words_[t / kWord] &= ~(std::uint64_t{1} << t % kWord); }
+  /// Threads first .. first + 31 of which `mask` has the bits.
+  void set_warp(unsigned first, unsigned mask) { words_[first / kWord] |= static_cast<std::uint64_t>(mask) << first % kWord; }
+  unsigned warp(unsigned first) const { return static_cast<unsigned>(words_[first / kWord] >> first % kWord); }
+  bool has(unsigned t) const { return (words_[t / kWord] >> t % kWord & 1) != 0; }
+
+  /// The first from t on, and then from the beginning; −1 if there is none.
+  int at_or_after(unsigned t) const {
+    const std::uint64_t here = words_[t / kWord] >> t % kWord << t % kWord;
+    if (here != 0) return first_of(t / kWord, here);
+    for (unsigned i = 1; i <= words(); ++i) {
+      const unsigned word = (t / kWord + i) % words();
+      if (words_[word] != 0) return first_of(word, words_[word]);
+    }
+    return -1;
+  }
+  /// The last up to t, and then from the end.
+  int at_or_before(unsigned t) const {
+    const unsigned above = kWord - 1 - t % kWord;
+    const std::uint64_t here = words_[t / kWord] << above >> above;
+    if (here != 0) return last_of(t / kWord, here);
+    for (unsigned i = 1; i <= words(); ++i) {
+      const unsigned word = (t / kWord + words() - i % words()) % words();
+      if (words_[word] != 0) return last_of(word, words_[word]);
+    }
+    return -1;
+  }
+
+ private:
+  static constexpr unsigned kWord = 64;
+  unsigned words() const { return (count_ + kWord - 1) / kWord; }
+  static int first_of(unsigned word, std::uint64_t bits) { return static_cast<int>(word * kWord) + std::countr_zero(bits); }
+  static int last_of(unsigned word, std::uint64_t bits) {
+    return static_cast<int>(word * kWord + kWord - 1) - std::countl_zero(bits);
+  }
+
+  unsigned count_;
+  std::uint64_t words_[kMostThreads / kWord] = {};
 };
 
 struct Warp {
@@ -52,6 +100,7 @@ class Block {
   };
 
   int next();
+  void leave_for(State state);
   void yield() {
     release(&end_);
     fibers_[current_]->leave();
@@ -66,9 +115,9 @@ class Block {
   const std::function<void()>* kernel_ = nullptr;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
+  ReadySet ready_{0};
   std::unique_ptr<void, Free> shared_;
   char end_ = 0;  // all that threads did comes before what follows the block
-  int turn_ = 0;
   unsigned current_ = 0, at_barrier_ = 0, done_ = 0;
   std::string failure_;
 };
@@ -90,6 +139,7 @@ std::string Block::run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_byt
   shared_.reset(std::malloc(shared_bytes));
   if (shared_bytes > 0) std::memset(shared_.get(), 0xff, shared_bytes);
   threads_.assign(count, {});
+  ready_ = ReadySet(count);
   warps_.assign((count + kWarp - 1) / kWarp, {});
   for (unsigned t = 0; t < count; ++t) {
     threads_[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
@@ -97,7 +147,7 @@ std::string Block::run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_byt
     fibers_[t]->start(thread_main, nullptr);
   }
   running = this;
-  turn_ = order_ == Order::reverse ? static_cast<int>(count) - 1 : 0;
+  current_ = count - 1;
   blockIdx = index;
   blockDim = block;
   gridDim = grid;
@@ -120,37 +170,38 @@ std::string Block::run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_byt
 void Block::run_current() {
   acquire(this);
   (*kernel_)();
-  threads_[current_].state = State::done;
+  leave_for(State::done);
   ++done_;
   yield();
 }
 
-/// The thread that runs next, or −1 when all that are left wait for each other. They take turns, from the one after the last on.
+/// The thread that runs next, or −1 when all that are left wait for each other.
 int Block::next() {
-  const auto count = static_cast<int>(threads_.size());
-  const auto ready = [&](int t) { return threads_[static_cast<std::size_t>(t)].state == State::ready; };
-  if (order_ == Order::greedy) {
-    // The one that ran, or else its warp, so that a warp gets as far ahead of the others as barriers let it.
-    const auto current = static_cast<int>(current_);
-    if (ready(current)) return current;
-    const int warp = current / static_cast<int>(kWarp) * static_cast<int>(kWarp);
-    for (int t = warp; t < std::min(count, warp + static_cast<int>(kWarp)); ++t) {
-      if (ready(t)) return t;
-    }
+  const auto count = static_cast<unsigned>(threads_.size());
+  switch (order_) {
+    case Order::forward:
+      return ready_.at_or_after((current_ + 1) % count);
+    case Order::reverse:
+      return ready_.at_or_before((current_ + count - 1) % count);
+    case Order::random:
+      return ready_.at_or_after(static_cast<unsigned>(random_() % count));
+    case Order::greedy:
+      break;
   }
-  if (order_ == Order::random) turn_ = static_cast<int>(random_() % static_cast<unsigned>(count));
-  const int step = order_ == Order::reverse ? count - 1 : 1;
-  for (int i = 0; i < count; ++i) {
-    const int t = turn_;
-    turn_ = (turn_ + step) % count;
-    if (ready(t)) return t;
-  }
-  return -1;
+  // The one that ran, or else its warp, so that a warp gets as far ahead of the others as barriers let it.
+  if (ready_.has(current_)) return static_cast<int>(current_);
+  const unsigned first = current_ / kWarp * kWarp, ready = ready_.warp(first);
+  return ready != 0 ? static_cast<int>(first) + std::countr_zero(ready) : ready_.at_or_after((current_ + 1) % count);
+}
+
+void Block::leave_for(State state) {
+  threads_[current_].state = state;
+  ready_.clear(current_);
 }
 
 void Block::barrier() {
   release(&at_barrier_);
-  threads_[current_].state = State::at_barrier;
+  leave_for(State::at_barrier);
   if (++at_barrier_ == threads_.size()) release_barrier();
   yield();
   acquire(&at_barrier_);
@@ -159,6 +210,7 @@ void Block::barrier() {
 void Block::release_barrier() {
   at_barrier_ = 0;
   for (Thread& thread : threads_) thread.state = State::ready;
+  ready_.set_all();
 }
 
 const std::uint64_t* Block::gather(unsigned mask, std::uint64_t value, const char* operation) {
@@ -174,14 +226,14 @@ const std::uint64_t* Block::gather(unsigned mask, std::uint64_t value, const cha
   std::uint64_t* values = warp.values[warp.generation % 2];
   values[lane] = value;
   warp.arrived |= 1u << lane;
-  threads_[me].state = State::in_warp;
+  leave_for(State::in_warp);
   if (warp.arrived == warp.mask) {
     warp.arrived = 0;
     ++warp.generation;
     const unsigned first = me / kWarp * kWarp;
-    for (unsigned t = first; t < threads_.size() && t < first + kWarp; ++t) {
-      if ((mask >> (t - first) & 1u) != 0 && threads_[t].state == State::in_warp) threads_[t].state = State::ready;
-    }
+    for (unsigned left = mask; left != 0; left &= left - 1)
+      threads_[first + static_cast<unsigned>(std::countr_zero(left))].state = State::ready;
+    ready_.set_warp(first, mask);
   }
   yield();
   return values;
