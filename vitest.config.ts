@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -8,5 +9,7 @@ export default defineConfig({
     testTimeout: 60_000,
     // Each test file in a process of its own: the addon's threads are those of the process.
     pool: "forks",
+    // The default leaves one processor idle, of two that is half.
+    maxWorkers: availableParallelism(),
   },
 });
