@@ -910,7 +910,7 @@ describeBackends(() => {
       }
     });
   });
-});
+}, ["divergence", "densityRatios"]);
 
 describe("divergences refuses", () => {
   const made: [string, () => unknown][] = [

@@ -10,14 +10,7 @@
 
 namespace dpo::cpu {
 
-enum class RowState {
-  finite,
-  infinite,       // or more than the dtype of the values can hold
-  bad_policy,     // NaN, +inf, or nothing but −inf
-  bad_reference,  // likewise
-  not_converged,
-  out_of_memory,
-};
+using math::RowState;
 
 struct RowOutcome {
   RowState state;

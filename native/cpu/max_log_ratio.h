@@ -5,17 +5,6 @@
 
 namespace dpo::cpu {
 
-/// p at the points where t has this value, 0 elsewhere.
-struct MassAt {
-  static constexpr bool may_be_infinite = true;
-  double t;
-  template <class E, class V>
-  math::PointTerms<V> at(const math::Ratio<V>& r) const {
-    const V p = r.t == t ? r.p : V{};
-    return {p, p};
-  }
-};
-
 /// max ln(p/q) over the points with p > 0; the gradient is 1 at that point, less p. Equal points share it in proportion to p,
 /// which is what the gradient of renyi(α) tends to.
 class MaxLogRatio final : public LogitDivergence {
@@ -28,9 +17,9 @@ class MaxLogRatio final : public LogitDivergence {
   RowTerms terms(const double* x, const double* y, std::int64_t, const Normalizers& sums, const WeightedPoints<double>* points,
                  double*) const override {
     const auto ratios = refined_ratios(x, y, sums);
-    const double largest = sum(ratios, MassAt{0}, nullptr).highest;
+    const double largest = sum(ratios, math::MassAt{0}, nullptr).highest;
     if (!points) return {.value = largest > 0 ? largest : 0};
-    const double mass = sum(ratios, MassAt{largest}, points).weight;
+    const double mass = sum(ratios, math::MassAt{largest}, points).weight;
     if (!(largest > 0)) return {.value = 0, .slope = 0};
     return {largest, 1 / mass, mass};
   }

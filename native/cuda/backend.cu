@@ -46,6 +46,8 @@ constexpr dpo_backend make_backend() {
   backend.linear_token_log_probs_vjp = linear_token_log_probs_vjp;
   backend.preference = preference;
   backend.linear_preference = linear_preference;
+  backend.divergence = divergence;
+  backend.density_ratios = density_ratios;
   return backend;
 }
 

@@ -35,6 +35,25 @@ struct LogitMap {
   __device__ __forceinline__ double mapped(T z) const { return static_cast<double>(capped(z)) * factor; }
 };
 
+/// The map of any options, for kernels that are many already.
+template <class T>
+struct AnyLogitMap {
+  bool caps;
+  double factor;
+  LogitMap<T, true> capping;
+
+  explicit AnyLogitMap(const dpo_logit_options& options)
+      : caps(options.softcap > 0), factor(1 / options.temperature), capping(options) {}
+
+  __device__ __forceinline__ T capped(T z) const { return caps ? capping.capped(z) : z; }
+  __device__ __forceinline__ T scaled(T d) const { return capping.scaled(d); }
+  __device__ __forceinline__ T slope(T capped_z) const { return caps ? capping.slope(capped_z) : capping.scale; }
+  __device__ __forceinline__ double mapped(T z) const { return static_cast<double>(capped(z)) * factor; }
+  __device__ __forceinline__ T capped_difference(T x, T y, T capped_x, T capped_y) const {
+    return math::capped_difference(x, y, capped_x, capped_y, capping.cap, [](T a) { return std::tanh(a); });
+  }
+};
+
 /// Calls f(map) with the map that the options ask for.
 template <class T, class F>
 auto with_logit_map(const dpo_logit_options& options, const F& f) {

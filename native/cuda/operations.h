@@ -13,5 +13,7 @@ dpo_status linear_token_log_probs(dpo_job* job, const dpo_linear_token_log_probs
 dpo_status linear_token_log_probs_vjp(dpo_job* job, const dpo_linear_token_log_probs_vjp_args* args);
 dpo_status preference(dpo_job* job, const dpo_preference_args* args);
 dpo_status linear_preference(dpo_job* job, const dpo_linear_preference_args* args);
+dpo_status divergence(dpo_job* job, const dpo_divergence_args* args);
+dpo_status density_ratios(dpo_job* job, const dpo_density_ratios_args* args);
 
 }  // namespace dpo::cuda

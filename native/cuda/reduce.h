@@ -44,7 +44,7 @@ __device__ __forceinline__ T merge_warp(T value) {
 
 /// A number to merge.
 struct Sum {
-  double value;
+  double value = 0;
   __device__ void merge(const Sum& other) { value += other.value; }
 };
 
@@ -65,6 +65,25 @@ __device__ T merge_block(T value) {
     for (unsigned warp = 1; warp < blockDim.x / kWarpSize; ++warp) value.merge(warps[warp]);
   }
   return value;
+}
+
+/// The same as often as a kernel likes, and for every thread. No barrier to rely on: a single warp needs none. T{} changes
+/// nothing that it is merged with; a block has at most 32 warps.
+template <class T>
+__device__ __forceinline__ T merge_block_for_all(T value) {
+  T* warps = static_cast<T*>(shared_memory());
+  const unsigned lane = threadIdx.x % kWarpSize, warp = threadIdx.x / kWarpSize;
+  value = merge_warp(value);
+  if (blockDim.x == kWarpSize) return value;
+  __syncthreads();  // the last result has been read
+  if (lane == 0) warps[warp] = value;
+  __syncthreads();
+  if (warp == 0) {
+    value = merge_warp(lane < blockDim.x / kWarpSize ? warps[lane] : T{});
+    if (lane == 0) warps[0] = value;
+  }
+  __syncthreads();
+  return warps[0];
 }
 
 }  // namespace dpo::cuda

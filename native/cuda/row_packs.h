@@ -1,6 +1,8 @@
 // The elements of a part of a row, shared out among the threads of a block.
 #pragma once
 
+#include <cstring>
+
 #include "native/cuda/storage.h"
 
 namespace dpo::cuda {
@@ -28,6 +30,80 @@ __device__ __forceinline__ void store_pack(S* to, const Pack<S>& pack, bool whol
   }
 #pragma unroll
   for (int i = 0; i < Pack<S>::size; ++i) to[i] = pack.values[i];
+}
+
+/// The elements of a pack as bits to be taken and put one after the other: a loop of this kind needs not be unrolled to keep them
+/// in registers.
+template <class S>
+class PackQueue {
+ public:
+  PackQueue() = default;
+  __device__ explicit PackQueue(const Pack<S>& pack) { std::memcpy(words_, &pack, sizeof words_); }
+
+  /// Puts an element behind the others, and takes the first.
+  __device__ __forceinline__ S exchange(S last) {
+    const S first = take(words_[0]);
+    constexpr int kBits = 8 * sizeof(S);
+    if constexpr (kBits == 64) {
+      words_[0] = words_[1];
+      std::memcpy(&words_[1], &last, sizeof last);
+    } else {
+      std::uint64_t bits = 0;
+      std::memcpy(&bits, &last, sizeof last);
+      words_[0] = words_[0] >> kBits | words_[1] << (64 - kBits);
+      words_[1] = words_[1] >> kBits | bits << (64 - kBits);
+    }
+    return first;
+  }
+
+  __device__ Pack<S> pack() const {
+    Pack<S> pack;
+    std::memcpy(&pack, words_, sizeof words_);
+    return pack;
+  }
+
+ private:
+  __device__ static S take(std::uint64_t word) {
+    S value;
+    std::memcpy(&value, &word, sizeof value);
+    return value;
+  }
+
+  std::uint64_t words_[2] = {};
+};
+
+/// Elements of which much is computed, in double precision, are gone through one by one, so that a thread's registers suffice.
+enum class Through { at_once, one_by_one };
+template <class C>
+inline constexpr Through through = sizeof(C) == sizeof(float) ? Through::at_once : Through::one_by_one;
+
+/// made[k] = make(k, xs[k], ys[k]).
+template <Through how, class S, class Make>
+__device__ __forceinline__ Pack<S> transform_packs(const Pack<S>& xs, const Pack<S>& ys, const Make& make) {
+  if constexpr (how == Through::at_once) {
+    Pack<S> made;
+#pragma unroll
+    for (int k = 0; k < Pack<S>::size; ++k) made.values[k] = make(k, xs.values[k], ys.values[k]);
+    return made;
+  } else {
+    PackQueue<S> from_x(xs), from_y(ys), made;
+#pragma unroll 1
+    for (int k = 0; k < Pack<S>::size; ++k) made.exchange(make(k, from_x.exchange(S{}), from_y.exchange(S{})));
+    return made.pack();
+  }
+}
+
+/// Calls visit(k, xs[k], ys[k]).
+template <Through how, class S, class Visit>
+__device__ __forceinline__ void visit_packs(const Pack<S>& xs, const Pack<S>& ys, const Visit& visit) {
+  if constexpr (how == Through::at_once) {
+#pragma unroll
+    for (int k = 0; k < Pack<S>::size; ++k) visit(k, xs.values[k], ys.values[k]);
+  } else {
+    PackQueue<S> from_x(xs), from_y(ys);
+#pragma unroll 1
+    for (int k = 0; k < Pack<S>::size; ++k) visit(k, from_x.exchange(S{}), from_y.exchange(S{}));
+  }
 }
 
 /// Elements begin .. end of a row. Which thread has which depends on their places in the row alone, not on where the row lies, so

@@ -112,7 +112,7 @@ struct RowMoments {
   double x_differences = 0;  // Σ e^(x − x.max)·(x − y)
   double y_differences = 0;  // Σ e^(y − y.max)·(x − y)
 
-  DPO_HD void merge(const RowMoments& other) {
+  DPO_HD_INLINE void merge(const RowMoments& other) {
     const RowMoments mine = *this;
     x.merge(other.x);
     y.merge(other.y);
@@ -132,9 +132,19 @@ struct RowMoments {
   }
 
  private:
-  DPO_HD static double rescaled(double sum, const LogSumExp<double>& from, const LogSumExp<double>& to) {
+  DPO_HD_INLINE static double rescaled(double sum, const LogSumExp<double>& from, const LogSumExp<double>& to) {
     return sum == 0 ? 0 : sum * std::exp(from.max - to.max);
   }
+};
+
+/// What a divergence of two rows has come to.
+enum class RowState {
+  finite,
+  infinite,       // or more than the dtype of the values can hold
+  bad_policy,     // NaN, +inf, or nothing but −inf
+  bad_reference,  // likewise
+  not_converged,
+  out_of_memory,
 };
 
 /// The moments that a one-pass divergence wants beside the log-sum-exps.

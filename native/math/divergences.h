@@ -60,6 +60,17 @@ struct Differences {
   }
 };
 
+/// p at the points where t has this value, 0 elsewhere.
+struct MassAt {
+  static constexpr bool may_be_infinite = true;
+  double t;
+  template <class E, class V>
+  DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
+    const V p = r.t == t ? r.p : V{};
+    return {p, p};
+  }
+};
+
 /// Σ p ln(p/q); w = p·t.
 struct KullbackLeibler : SumOfTerms {
   static constexpr int passes = 1;

@@ -17,7 +17,7 @@ struct LogSumExp {
 
   DPO_HD void add(T x) { merge({x, T(1)}); }
 
-  DPO_HD void merge(const LogSumExp& other) {
+  DPO_HD_INLINE void merge(const LogSumExp& other) {
     // Equal maxima are told apart because inf − inf is NaN. A NaN input ends up in sum and stays there.
     const T scale = other.max == max ? T(1) : std::exp(-std::fabs(other.max - max));
     if (other.max > max) {

@@ -616,6 +616,7 @@ const divergenceRows = (dtype: Storage): Args => ({ targets: targets(), upstream
 
 const divergenceCase: OperationCase = {
   name: "divergence",
+  needs: ["divergence", "densityRatios"],
   dtypes: ALL_TYPES,
   args: (dtype) => ({
     policy: logits(dtype),
