@@ -1,10 +1,11 @@
 /** That the host execution of the CUDA backend notices mistakes: each of these, put into a copy of it, must make its tests fail. */
 
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createRandom } from "./support/random.js";
 
@@ -25,7 +26,11 @@ const MISTAKES: readonly Mistake[] = [
   { what: "an index one too high", from: /(?<=\* kPack|packs_end_ \+ thread)(?=;)/g, to: " + 1" },
   { what: "a row that is missed", from: /row >= rows\.count/g, to: "row + 1 >= rows.count" },
   { what: "a swapped leading dimension", from: /row \* rows\.parts\.parts|index \* parts\.columns|row \* rows\.parts\.columns/g, to: "row * 1" },
-  { what: "a swapped leading dimension of a product", from: /(?<=\{gathered_, |\{weight_ \+ begin \* depth_, )depth_|(?<=\{logits_ \+ j, )columns/g, to: "count_" },
+  {
+    what: "a swapped leading dimension of a product",
+    from: /(?<=\{gathered_, |\{weight_ \+ begin \* depth_, )depth_|(?<=\{logits_ \+ j, )columns/g,
+    to: "count_",
+  },
   { what: "an operand that is not transposed", from: /(?<=\{weight_ \+ begin \* depth_, depth_, |\{logits_ \+ j, columns, )true/g, to: "false" },
   { what: "a product that forgets what was there", from: /Accumulate::yes(?= : | \?|\);|,)/g, to: "Accumulate::no" },
   { what: "a block of words that is left out", from: /begin \+= blocks_\.columns/g, to: "begin += 2 * blocks_.columns" },
@@ -61,6 +66,23 @@ function mutantOf({ what, from, to }: Mistake, choose: (count: number) => number
   return { title: `${what}: ${file}:${line}`, file, text: text.slice(0, index) + replacement + text.slice(index + found.length) };
 }
 
+/** The sources that a file is part of. */
+function sourcesWith(file: string, sources: readonly string[]): string[] {
+  const included = (from: string): string[] =>
+    [...readFileSync(join(ROOT, from), "utf8").matchAll(/^#include "(native\/cuda\/[^"]+)"/gm)].flatMap(([, name]) => (name ? [name] : []));
+  const reaches = (from: string): boolean => from === file || included(from).some(reaches);
+  return sources.filter(reaches);
+}
+
+/** Calls work(item) for all items, as many at a time as there are processors. */
+async function forEachAtOnce<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  const queue = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of queue) await work(item);
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, worker));
+}
+
 const random = createRandom(SEED);
 const MUTANTS = MISTAKES.map((mistake) => mutantOf(mistake, (count) => random.integer(0, count)));
 
@@ -68,7 +90,6 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
   const folder = mkdtempSync(join(tmpdir(), "dpo-mutants-"));
   const flags = [
     "-std=gnu++20",
-    "-O1",
     `-I${folder}`,
     "-Inative/simt/include",
     "-Inative/simt",
@@ -76,9 +97,8 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
     '-DDPO_CUDA_VARIANT=""',
     "-DDPO_SIMT_ORDER=forward",
   ];
-  const compile = (source: string, object: string): void => {
-    execFileSync(COMPILER, [...flags, "-Wno-unknown-pragmas", "-xc++", "-c", source, "-o", object], { cwd: folder, stdio: "pipe" });
-  };
+  const compile = (source: string, object: string, optimization = "-O0") =>
+    promisify(execFile)(COMPILER, [...flags, optimization, "-Wno-unknown-pragmas", "-xc++", "-c", source, "-o", object], { cwd: folder });
   const objectOf = (source: string): string => join(folder, `${source.replaceAll("/", "_")}.o`);
   const constant = [
     ...sourcesOf("native/simt", ".cc"),
@@ -99,9 +119,10 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
     return spawnSync(program, { stdio: "ignore", timeout: 60_000 }).status === 0;
   };
 
-  beforeAll(() => {
+  beforeAll(async () => {
     for (const part of ["native", "test/native"]) cpSync(join(ROOT, part), join(folder, part), { recursive: true });
-    for (const source of [...constant, ...cuda]) compile(source, objectOf(source));
+    await forEachAtOnce(constant, (source) => compile(source, objectOf(source), "-O1"));
+    await forEachAtOnce(cuda, (source) => compile(source, objectOf(source)));
   }, 300_000);
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -111,14 +132,13 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
 
   it.each(MUTANTS)(
     "notice $title",
-    ({ file, text }) => {
+    async ({ file, text }) => {
       const path = join(folder, file);
       const before = readFileSync(path);
       writeFileSync(path, text);
       try {
-        const changed = cuda.filter((source) => file.endsWith(".h") || source === file);
-        const objects = new Map(changed.map((source) => [source, `${objectOf(source)}.mutant.o`]));
-        for (const [source, object] of objects) compile(source, object);
+        const objects = new Map(sourcesWith(file, cuda).map((source) => [source, `${objectOf(source)}.mutant.o`]));
+        await forEachAtOnce([...objects], ([source, object]) => compile(source, object));
         expect(passes(objects)).toBe(false);
       } finally {
         writeFileSync(path, before);
