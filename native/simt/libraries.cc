@@ -20,6 +20,7 @@ void* find_symbol(void* library, const char* name) {
   DPO_SYMBOL(cublasGemmEx);
   DPO_SYMBOL(cublasDtrsm_v2);
   DPO_SYMBOL(cusolverDnCreate);
+  DPO_SYMBOL(cusolverDnDestroy);
   DPO_SYMBOL(cusolverDnSetStream);
   DPO_SYMBOL(cusolverDnDpotrf_bufferSize);
   DPO_SYMBOL(cusolverDnDpotrf);
