@@ -25,14 +25,18 @@ const MISTAKES: readonly Mistake[] = [
   { what: "an index one too high", from: /(?<=\* kPack|packs_end_ \+ thread)(?=;)/g, to: " + 1" },
   { what: "a row that is missed", from: /row >= rows\.count/g, to: "row + 1 >= rows.count" },
   { what: "a swapped leading dimension", from: /row \* rows\.parts\.parts|index \* parts\.columns|row \* rows\.parts\.columns/g, to: "row * 1" },
-  { what: "a swapped leading dimension of a product", from: /(?<=\{gathered_, |\{weight_ \+ begin \* depth_, )depth_|(?<=\{logits_ \+ j, )columns/g, to: "count_" },
+  {
+    what: "a swapped leading dimension of a product",
+    from: /(?<=\{gathered_, |\{weight_ \+ begin \* depth_, )depth_|(?<=\{logits_ \+ j, )columns/g,
+    to: "count_",
+  },
   { what: "an operand that is not transposed", from: /(?<=\{weight_ \+ begin \* depth_, depth_, |\{logits_ \+ j, columns, )true/g, to: "false" },
   { what: "a product that forgets what was there", from: /Accumulate::yes(?= : | \?|\);|,)/g, to: "Accumulate::no" },
   { what: "a block of words that is left out", from: /begin \+= blocks_\.columns/g, to: "begin += 2 * blocks_.columns" },
   { what: "half of a warp left out", from: /kWarpSize \/ 2; lanes > 0/g, to: "kWarpSize / 4; lanes > 0" },
   { what: "a warp left out", from: /warp = 1; warp </g, to: "warp = 2; warp <" },
-  { what: "a matrix's other triangle", from: /fill_mode\((?:true|a\.lower)\)/g, to: "fill_mode(false)" },
   { what: "a part left out", from: /part = 1; part </g, to: "part = 2; part <" },
+  { what: "a matrix's other triangle", from: /fill_mode\((?:true|a\.lower)\)/g, to: "fill_mode(false)" },
 ];
 
 interface Mutant {
