@@ -74,6 +74,16 @@ bool run_solver(Call& call, const char* purpose, const Size& size, const Solve& 
   return solved;
 }
 
+/// In columns everything is transposed, and so a factor from the left is one from the right: b [m, k] in columns.
+void solve_in_columns(Call& call, cublasSideMode_t side, const Triangle& a, double* b, std::int64_t m, std::int64_t k) {
+  const int extent = library_extent(call, a.n), rows = library_extent(call, m), columns = library_extent(call, k);
+  with_handle(call, cublas(), "triangular systems", [&](cublasHandle_t handle) {
+    const double one = 1;
+    return cublas().solve_triangular(handle, side, fill_mode(a.lower), a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+                                     CUBLAS_DIAG_NON_UNIT, rows, columns, &one, a.data, extent, b, rows);
+  });
+}
+
 }  // namespace
 
 bool factorize(Call& call, std::int64_t n, double* a) {
@@ -100,20 +110,6 @@ bool decompose(Call& call, std::int64_t n, double* a, double* values) {
                                     count, info);
       });
 }
-
-namespace {
-
-/// In columns everything is transposed, and so a factor from the left is one from the right: b [m, k] in columns.
-void solve_in_columns(Call& call, cublasSideMode_t side, const Triangle& a, double* b, std::int64_t m, std::int64_t k) {
-  const int extent = library_extent(call, a.n), rows = library_extent(call, m), columns = library_extent(call, k);
-  with_handle(call, cublas(), "triangular systems", [&](cublasHandle_t handle) {
-    const double one = 1;
-    return cublas().solve_triangular(handle, side, fill_mode(a.lower), a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-                                     CUBLAS_DIAG_NON_UNIT, rows, columns, &one, a.data, extent, b, rows);
-  });
-}
-
-}  // namespace
 
 void solve_left(Call& call, const Triangle& a, double* b, std::int64_t columns) {
   solve_in_columns(call, CUBLAS_SIDE_RIGHT, a, b, columns, a.n);
