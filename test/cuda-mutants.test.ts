@@ -37,6 +37,7 @@ const MISTAKES: readonly Mistake[] = [
   { what: "half of a warp left out", from: /kWarpSize \/ 2; lanes > 0/g, to: "kWarpSize / 4; lanes > 0" },
   { what: "a warp left out", from: /warp = 1; warp </g, to: "warp = 2; warp <" },
   { what: "a part left out", from: /part = 1; part </g, to: "part = 2; part <" },
+  { what: "a matrix's other triangle", from: /fill_mode\((?:true|a\.lower)\)/g, to: "fill_mode(false)" },
 ];
 
 interface Mutant {
@@ -108,6 +109,7 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
     "test/native/cuda_linear_token_log_probs_test.cc",
     "test/native/cuda_divergence_test.cc",
     "test/native/cuda_linear_preference_test.cc",
+    "test/native/cuda_linear_algebra_test.cc",
   ];
   const cuda = sourcesOf("native/cuda", ".cu");
 

@@ -607,4 +607,4 @@ describeBackends(() => {
     args: () => ({ ...eighSync({ a: definite(6) }), upstream: { values: general(7, 1).reshape([n]), vectors: general(8) } }),
     outOf: ({ a }) => ({ a }),
   });
-});
+}, ["cholesky", "choleskyVjp", "solveTriangular", "solveTriangularVjp", "eigh", "eighVjp"]);

@@ -1,17 +1,14 @@
 #include "native/core/linear_algebra.h"
 
-#include <cmath>
 #include <limits>
 
 #include "native/cpu/eigen_matrix.h"
 #include "native/cpu/operations.h"
 #include "native/cpu/symmetric_eigen.h"
+#include "native/math/linear_algebra.h"
 
 namespace dpo::cpu {
 namespace {
-
-constexpr int kJitterAttempts = 3;
-constexpr double kJitterGrowth = 10;
 
 double epsilon(const dpo_tensor& tensor) {
   return tensor.dtype == DPO_F64 ? std::numeric_limits<double>::epsilon()
@@ -34,9 +31,9 @@ struct Factor {
 
 /// a + jitter·I, the jitter growing from none until the matrix has a factor. False when none of the attempts has one.
 bool factorize(const Matrix& a, double jitter, Factor& result) {
-  const double scale = a.diagonal().cwiseAbs().mean();
-  for (int attempt = 0; attempt <= (jitter > 0 ? kJitterAttempts : 0); ++attempt) {
-    const double added = attempt == 0 ? 0 : jitter * std::pow(kJitterGrowth, attempt - 1) * scale;
+  const double mean = a.diagonal().cwiseAbs().mean();
+  for (int attempt = 0; attempt < math::jitter_attempts(jitter); ++attempt) {
+    const double added = math::added_jitter(jitter, attempt, mean);
     Matrix moved = a;
     moved.diagonal().array() += added;
     const Eigen::LLT<Matrix> llt(moved);
@@ -52,7 +49,7 @@ bool factorize(const Matrix& a, double jitter, Factor& result) {
 dpo_status run_cholesky(dpo_job* job, const dpo_cholesky_args& args) {
   Factor factor;
   if (!factorize(matrix_of(args.a), args.jitter, factor)) {
-    const double largest = args.jitter * std::pow(kJitterGrowth, kJitterAttempts - 1);
+    const double largest = math::jitter_share(args.jitter, math::kJitterAttempts);
     return fail(job, DPO_ERR_NOT_PSD, -1,
                 "a: is not positive definite, not with %g of its mean diagonal added to the diagonal either", largest);
   }
@@ -123,8 +120,7 @@ dpo_status run_eigh(dpo_job* job, const dpo_eigh_args& args) {
   return DPO_OK;
 }
 
-/// (VᵀV̄ − V̄ᵀV)_ij / (2(λ_j − λ_i)). Between eigenvalues that are equal to rounding the vectors are free to turn: an upstream that
-/// sees such a turn has no gradient, and `undefined` says between which two.
+/// math::turn_term of all elements; `undefined`: of an eigenvalue that has no gradient.
 struct VectorTerm {
   Matrix value;
   Eigen::Index undefined = -1;
@@ -132,17 +128,13 @@ struct VectorTerm {
 
 VectorTerm vector_term(const Vector& values, const Matrix& vectors, const Matrix& upstream, double relative) {
   const Matrix turned = vectors.transpose() * upstream;
-  const double closest = relative * static_cast<double>(values.size()) * values.cwiseAbs().maxCoeff();
-  const double negligible = relative * static_cast<double>(values.size()) * upstream.norm();
+  const auto bounds = math::TurnBounds::of(relative, values.size(), values.cwiseAbs().maxCoeff(), upstream.norm());
   VectorTerm term{Matrix::Zero(vectors.rows(), vectors.cols())};
   for (Eigen::Index i = 0; i < values.size(); ++i) {
     for (Eigen::Index j = 0; j < values.size(); ++j) {
-      const double turn = (turned(i, j) - turned(j, i)) / 2, gap = values(j) - values(i);
-      if (std::fabs(gap) > closest) {
-        term.value(i, j) = turn / gap;
-      } else if (std::fabs(turn) > negligible) {
-        term.undefined = i;
-      }
+      const math::TurnTerm element = math::turn_term(turned(i, j), turned(j, i), values(i), values(j), bounds);
+      term.value(i, j) = element.value;
+      if (element.undefined) term.undefined = i;
     }
   }
   return term;

@@ -48,6 +48,12 @@ constexpr dpo_backend make_backend() {
   backend.linear_preference = linear_preference;
   backend.divergence = divergence;
   backend.density_ratios = density_ratios;
+  backend.cholesky = cholesky;
+  backend.cholesky_vjp = cholesky_vjp;
+  backend.solve_triangular = solve_triangular;
+  backend.solve_triangular_vjp = solve_triangular_vjp;
+  backend.eigh = eigh;
+  backend.eigh_vjp = eigh_vjp;
   return backend;
 }
 

@@ -15,5 +15,11 @@ dpo_status preference(dpo_job* job, const dpo_preference_args* args);
 dpo_status linear_preference(dpo_job* job, const dpo_linear_preference_args* args);
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args);
 dpo_status density_ratios(dpo_job* job, const dpo_density_ratios_args* args);
+dpo_status cholesky(dpo_job* job, const dpo_cholesky_args* args);
+dpo_status cholesky_vjp(dpo_job* job, const dpo_cholesky_vjp_args* args);
+dpo_status solve_triangular(dpo_job* job, const dpo_solve_triangular_args* args);
+dpo_status solve_triangular_vjp(dpo_job* job, const dpo_solve_triangular_vjp_args* args);
+dpo_status eigh(dpo_job* job, const dpo_eigh_args* args);
+dpo_status eigh_vjp(dpo_job* job, const dpo_eigh_vjp_args* args);
 
 }  // namespace dpo::cuda

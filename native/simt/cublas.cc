@@ -2,9 +2,7 @@
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <device/library.h>
 
-#include <cstring>
 #include <vector>
 
 struct cublasContext {
@@ -60,6 +58,28 @@ void multiply(int m, int n, int k, T alpha, const Operand& a, const Operand& b, 
   }
 }
 
+/// A triangular matrix in columns, as it enters a system.
+struct TriangularOperand {
+  const double* data;
+  std::size_t stride;
+  bool transposed, lower, unit;
+
+  TriangularOperand flipped() const { return {data, stride, !transposed, !lower, unit}; }
+  double at(std::size_t row, std::size_t column) const {
+    return transposed ? data[column + row * stride] : data[row + column * stride];
+  }
+};
+
+/// a·x = x, in place; x's numbers are `stride` apart.
+void solve(const TriangularOperand& a, std::size_t n, double* x, std::size_t stride) {
+  for (std::size_t step = 0; step < n; ++step) {
+    const std::size_t i = a.lower ? step : n - 1 - step, begin = a.lower ? 0 : i + 1, end = a.lower ? i : n;
+    double sum = x[i * stride];
+    for (std::size_t k = begin; k < end; ++k) sum -= a.at(i, k) * x[k * stride];
+    x[i * stride] = a.unit ? sum : sum / a.at(i, i);
+  }
+}
+
 }  // namespace
 
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
@@ -78,7 +98,16 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
 }
 
 const char* cublasGetStatusString(cublasStatus_t status) {
-  return status == CUBLAS_STATUS_SUCCESS ? "success" : status == CUBLAS_STATUS_INVALID_VALUE ? "invalid value" : "not supported";
+  switch (status) {
+    case CUBLAS_STATUS_SUCCESS:
+      return "success";
+    case CUBLAS_STATUS_NOT_INITIALIZED:
+      return "not initialized";
+    case CUBLAS_STATUS_INVALID_VALUE:
+      return "invalid value";
+    default:
+      return "not supported";
+  }
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
@@ -104,18 +133,27 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cub
   return CUBLAS_STATUS_SUCCESS;
 }
 
-namespace dpo::cuda {
-
-void* find_symbol(void*, const char* name) {
-#define DPO_SYMBOL(function) \
-  if (std::strcmp(name, #function) == 0) return reinterpret_cast<void*>(&function)
-  DPO_SYMBOL(cublasCreate_v2);
-  DPO_SYMBOL(cublasDestroy_v2);
-  DPO_SYMBOL(cublasSetStream_v2);
-  DPO_SYMBOL(cublasGetStatusString);
-  DPO_SYMBOL(cublasGemmEx);
-#undef DPO_SYMBOL
-  return nullptr;
+cublasStatus_t cublasDtrsm_v2(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t uplo, cublasOperation_t trans,
+                              cublasDiagType_t diag, int m, int n, const double* alpha, const double* A, int lda, double* B,
+                              int ldb) {
+  if (!handle) return CUBLAS_STATUS_NOT_INITIALIZED;
+  const bool left = side == CUBLAS_SIDE_LEFT;
+  const int order = left ? m : n;
+  if ((!left && side != CUBLAS_SIDE_RIGHT) || (uplo != CUBLAS_FILL_MODE_LOWER && uplo != CUBLAS_FILL_MODE_UPPER) ||
+      (trans != CUBLAS_OP_N && trans != CUBLAS_OP_T) || m < 0 || n < 0 || lda < (order > 1 ? order : 1) ||
+      ldb < (m > 1 ? m : 1) || !alpha || (m > 0 && n > 0 && (!A || !B)))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  const bool transposed = trans == CUBLAS_OP_T;
+  const TriangularOperand a{A, static_cast<std::size_t>(lda), transposed, (uplo == CUBLAS_FILL_MODE_LOWER) != transposed,
+                            diag == CUBLAS_DIAG_UNIT};
+  dpo::simt::enqueue(handle->stream, [=, scale = *alpha] {
+    const auto rows = static_cast<std::size_t>(m), columns = static_cast<std::size_t>(n), stride = static_cast<std::size_t>(ldb);
+    for (std::size_t j = 0; j < columns; ++j) {
+      for (std::size_t i = 0; i < rows; ++i) B[i + j * stride] *= scale;
+    }
+    // X·A = B is Aᵀ·Xᵀ = Bᵀ, a system for each row.
+    for (std::size_t j = 0; left && j < columns; ++j) solve(a, rows, B + j * stride, 1);
+    for (std::size_t i = 0; !left && i < rows; ++i) solve(a.flipped(), columns, B + i, stride);
+  });
+  return CUBLAS_STATUS_SUCCESS;
 }
-
-}  // namespace dpo::cuda

@@ -4,9 +4,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { root, say, which } from "./process.mjs";
 
-/** NVIDIA's wheels, of which only the headers are kept; the libraries themselves are opened at run time. */
-const WHEELS = ["nvidia-cublas==13.1.1.3"];
-const NEEDED = "cublas_v2.h";
+/** NVIDIA's wheels by the header that is needed of each. Only headers are kept; the libraries themselves are opened at run time. */
+const WHEELS = { "cublas_v2.h": "nvidia-cublas==13.1.1.3", "cusolverDn.h": "nvidia-cusolver==12.0.4.66" };
 const FOLDER = join(root, "build/cuda-headers");
 
 const EXTRACT = `
@@ -19,30 +18,36 @@ for wheel in glob.glob(sys.argv[1] + "/*.whl"):
                     file.write(archive.read(name))
 `;
 
-function toolkitHasHeaders(nvcc) {
+/** Those that are neither in the toolkit nor fetched yet. */
+function missingHeaders(nvcc) {
   const homes = [process.env.CUDA_HOME, "/usr/local/cuda", join(dirname(nvcc), "..")].filter(Boolean);
-  return homes.some((home) => existsSync(join(home, "include", NEEDED)) || existsSync(join(home, "targets/x86_64-linux/include", NEEDED)));
+  const folders = [FOLDER, ...homes.flatMap((home) => [join(home, "include"), join(home, "targets/x86_64-linux/include")])];
+  return Object.keys(WHEELS).filter((header) => !folders.some((folder) => existsSync(join(folder, header))));
 }
 
-/** Where nvcc is there and its toolkit lacks the headers of cuBLAS: fetches them. Without them no CUDA backend is built, which is said, and all else is. */
+/** Where nvcc is there and its toolkit lacks the headers of cuBLAS or cuSOLVER: fetches them. Without them no CUDA backend is built, which is said, and all else is. */
 export function ensureCudaHeaders() {
   const nvcc = which("nvcc");
-  if (!nvcc || toolkitHasHeaders(nvcc) || existsSync(join(FOLDER, NEEDED))) return;
+  const missing = nvcc ? missingHeaders(nvcc) : [];
+  if (missing.length === 0) return;
   const python = which("python3");
-  const advice = `install cuBLAS's headers with the CUDA toolkit, or put ${NEEDED} and what it includes into build/cuda-headers`;
-  if (!python) return say(`setup: no CUDA backend: ${NEEDED} is missing, and so is python3 to fetch it; ${advice}`);
+  const names = missing.join(", ");
+  const advice = `install the headers of cuBLAS and cuSOLVER with the CUDA toolkit, or put ${names} and what they include into build/cuda-headers`;
+  if (!python) return say(`setup: no CUDA backend: missing ${names}, and python3 to fetch them; ${advice}`);
+  const wheels = missing.map((header) => WHEELS[header]);
   const downloads = mkdtempSync(join(tmpdir(), "dpo-cuda-headers-"));
   try {
-    say(`setup: fetching ${WHEELS.join(", ")} for the headers`);
-    execFileSync(python, ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads, ...WHEELS], {
+    say(`setup: fetching ${wheels.join(", ")} for the headers`);
+    execFileSync(python, ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads, ...wheels], {
       stdio: ["ignore", "ignore", "pipe"],
       timeout: 600_000,
     });
     mkdirSync(FOLDER, { recursive: true });
     execFileSync(python, ["-c", EXTRACT, downloads, FOLDER]);
-    if (!existsSync(join(FOLDER, NEEDED))) throw new Error(`${readdirSync(downloads)} has no ${NEEDED}`);
+    const absent = missing.filter((header) => !existsSync(join(FOLDER, header)));
+    if (absent.length > 0) throw new Error(`${readdirSync(downloads)} lack ${absent.join(", ")}`);
   } catch (error) {
-    say(`setup: no CUDA backend: ${NEEDED} could not be fetched (${String(error.message).split("\n")[0]}); ${advice}`);
+    say(`setup: no CUDA backend: ${names} could not be fetched (${String(error.message).split("\n")[0]}); ${advice}`);
   } finally {
     rmSync(downloads, { recursive: true, force: true });
   }

@@ -1148,6 +1148,7 @@ const covarianceCase: OperationCase = {
 
 const choleskyCase: OperationCase = {
   name: "cholesky",
+  needs: ["cholesky"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ a: definiteMatrix(dtype) }),
   inputs: { a: squareRules() },
@@ -1166,6 +1167,7 @@ const choleskyCase: OperationCase = {
 
 const choleskyVjpCase: OperationCase = {
   name: "choleskyVjp",
+  needs: ["cholesky", "choleskyVjp"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ factor: choleskySync({ a: definiteMatrix(dtype) }).factor, upstream: anyMatrix(dtype) }),
   inputs: { factor: squareRules(["upstream"]), upstream: squareRules([], ["i32", "f64", "bf16"]) },
@@ -1179,6 +1181,7 @@ const TRIANGULAR_OPTIONS = { lower: [1, "yes", null], transpose: [0, "no", null]
 
 const solveTriangularCase: OperationCase = {
   name: "solveTriangular",
+  needs: ["solveTriangular"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ a: definiteMatrix(dtype), b: anyMatrix(dtype, 2) }),
   inputs: { a: squareRules(["b"]), b: systemRules() },
@@ -1190,6 +1193,7 @@ const solveTriangularCase: OperationCase = {
 
 const solveTriangularVjpCase: OperationCase = {
   name: "solveTriangularVjp",
+  needs: ["solveTriangularVjp"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ a: definiteMatrix(dtype), x: anyMatrix(dtype, 2), upstream: anyMatrix(dtype, 2) }),
   inputs: { a: squareRules(["x"]), x: systemRules(["upstream"]), upstream: systemRules() },
@@ -1203,6 +1207,7 @@ const eighOuts = (dtype: Storage) => ({ values: filled([MATRIX], dtype), vectors
 
 const eighCase: OperationCase = {
   name: "eigh",
+  needs: ["eigh"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({ a: definiteMatrix(dtype) }),
   inputs: { a: squareRules() },
@@ -1214,6 +1219,7 @@ const eighCase: OperationCase = {
 
 const eighVjpCase: OperationCase = {
   name: "eighVjp",
+  needs: ["eigh", "eighVjp"],
   dtypes: ARITHMETIC,
   args: (dtype) => ({
     ...eighSync({ a: definiteMatrix(dtype) }),

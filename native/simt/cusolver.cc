@@ -1,0 +1,188 @@
+// The stand-in for cuSOLVER: Cholesky factors by rows, eigenvectors by Jacobi's rotations.
+#include <cusolverDn.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+struct cusolverDnContext {
+  cudaStream_t stream;
+};
+
+namespace {
+
+constexpr int kSweeps = 60;
+
+/// A triangle of a symmetric matrix in columns, as if it were the lower one.
+struct Lower {
+  double* data;
+  std::size_t stride;
+  bool upper;
+
+  double& at(std::size_t row, std::size_t column) const {
+    return upper ? data[column + row * stride] : data[row + column * stride];
+  }
+};
+
+/// As LAPACK's dpotrf: 0, or the order of the first leading minor that is not positive.
+int factorize(const Lower& a, std::size_t n) {
+  for (std::size_t j = 0; j < n; ++j) {
+    double pivot = a.at(j, j);
+    for (std::size_t k = 0; k < j; ++k) pivot -= a.at(j, k) * a.at(j, k);
+    a.at(j, j) = pivot;
+    if (!(pivot > 0)) return static_cast<int>(j) + 1;
+    a.at(j, j) = std::sqrt(pivot);
+    for (std::size_t i = j + 1; i < n; ++i) {
+      double sum = a.at(i, j);
+      for (std::size_t k = 0; k < j; ++k) sum -= a.at(i, k) * a.at(j, k);
+      a.at(i, j) = sum / a.at(j, j);
+    }
+  }
+  return 0;
+}
+
+/// A symmetric matrix on its way to a diagonal one, and the vectors that take it there, in rows.
+struct Rotations {
+  std::size_t n;
+  std::vector<double> matrix, vectors;
+
+  Rotations(const Lower& a, std::size_t order) : n(order), matrix(order * order), vectors(order * order) {
+    for (std::size_t i = 0; i < n; ++i) {
+      vectors[i * n + i] = 1;
+      for (std::size_t j = 0; j <= i; ++j) matrix[i * n + j] = matrix[j * n + i] = a.at(i, j);
+    }
+  }
+
+  /// Golub & Van Loan, Matrix Computations, 8.5. The number of elements that were too large.
+  std::size_t sweep() {
+    const double norm = std::sqrt(std::inner_product(matrix.begin(), matrix.end(), matrix.begin(), 0.0));
+    const double negligible = norm * std::numeric_limits<double>::epsilon() / 256;
+    std::size_t rotated = 0;
+    for (std::size_t p = 0; p < n; ++p) {
+      for (std::size_t q = p + 1; q < n; ++q) {
+        if (std::fabs(matrix[p * n + q]) <= negligible) continue;
+        rotate(p, q);
+        ++rotated;
+      }
+    }
+    return rotated;
+  }
+
+ private:
+  void rotate(std::size_t p, std::size_t q) {
+    const double theta = (matrix[q * n + q] - matrix[p * n + p]) / (2 * matrix[p * n + q]);
+    const double t = std::copysign(1 / (std::fabs(theta) + std::hypot(theta, 1.0)), theta), c = 1 / std::hypot(t, 1.0), s = t * c;
+    const double moved = t * matrix[p * n + q];
+    const double first = matrix[p * n + p] - moved, second = matrix[q * n + q] + moved;
+    for (std::size_t i = 0; i < n; ++i) {
+      turn(matrix[p * n + i], matrix[q * n + i], c, s);
+      turn(vectors[p * n + i], vectors[q * n + i], c, s);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+      matrix[i * n + p] = matrix[p * n + i];
+      matrix[i * n + q] = matrix[q * n + i];
+    }
+    matrix[p * n + p] = first;
+    matrix[q * n + q] = second;
+    matrix[p * n + q] = matrix[q * n + p] = 0;
+  }
+
+  static void turn(double& x, double& y, double c, double s) {
+    const double before = x;
+    x = c * before - s * y;
+    y = s * before + c * y;
+  }
+};
+
+/// The number of elements that never became small enough.
+int decompose(const Lower& a, std::size_t n, bool want_vectors, double* values) {
+  Rotations rotations(a, n);
+  std::size_t left = 1;
+  for (int sweep = 0; left > 0 && sweep < kSweeps; ++sweep) left = rotations.sweep();
+  std::vector<std::size_t> order(n);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto value = [&](std::size_t i) { return rotations.matrix[i * n + i]; };
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return value(i) < value(j); });
+  for (std::size_t j = 0; j < n; ++j) {
+    values[j] = value(order[j]);
+    for (std::size_t i = 0; want_vectors && i < n; ++i) a.data[i + j * a.stride] = rotations.vectors[order[j] * n + i];
+  }
+  return static_cast<int>(left);
+}
+
+bool is_matrix(cublasFillMode_t uplo, int n, const double* data, int stride) {
+  return (uplo == CUBLAS_FILL_MODE_LOWER || uplo == CUBLAS_FILL_MODE_UPPER) && n >= 0 && stride >= std::max(n, 1) &&
+         (n == 0 || data);
+}
+
+Lower lower_of(cublasFillMode_t uplo, double* data, int stride) {
+  return {data, static_cast<std::size_t>(stride), uplo == CUBLAS_FILL_MODE_UPPER};
+}
+
+int factorize_size(int n) { return 2 * n + 32; }
+int decompose_size(int n) { return 1 + 6 * n + 2 * n * n; }
+
+/// Uses all of it, as the caller may expect.
+void spoil(double* workspace, int count) { std::fill_n(workspace, count, std::numeric_limits<double>::quiet_NaN()); }
+
+}  // namespace
+
+cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t* handle) {
+  if (!handle) return CUSOLVER_STATUS_INVALID_VALUE;
+  *handle = new cusolverDnContext{nullptr};
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t handle) {
+  delete handle;
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t handle, cudaStream_t stream) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  handle->stream = stream;
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDpotrf_bufferSize(cusolverDnHandle_t handle, cublasFillMode_t uplo, int n, double* A, int lda,
+                                             int* Lwork) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if (!is_matrix(uplo, n, A, lda) || !Lwork) return CUSOLVER_STATUS_INVALID_VALUE;
+  *Lwork = factorize_size(n);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDpotrf(cusolverDnHandle_t handle, cublasFillMode_t uplo, int n, double* A, int lda, double* Workspace,
+                                  int Lwork, int* devInfo) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if (!is_matrix(uplo, n, A, lda) || !Workspace || Lwork < factorize_size(n) || !devInfo) return CUSOLVER_STATUS_INVALID_VALUE;
+  dpo::simt::enqueue(handle->stream, [=] {
+    spoil(Workspace, Lwork);
+    *devInfo = factorize(lower_of(uplo, A, lda), static_cast<std::size_t>(n));
+  });
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t handle, cusolverEigMode_t jobz, cublasFillMode_t uplo, int n,
+                                             const double* A, int lda, const double* W, int* lwork) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if ((jobz != CUSOLVER_EIG_MODE_VECTOR && jobz != CUSOLVER_EIG_MODE_NOVECTOR) || !is_matrix(uplo, n, A, lda) || !W || !lwork)
+    return CUSOLVER_STATUS_INVALID_VALUE;
+  *lwork = decompose_size(n);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t jobz, cublasFillMode_t uplo, int n, double* A,
+                                  int lda, double* W, double* work, int lwork, int* info) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if ((jobz != CUSOLVER_EIG_MODE_VECTOR && jobz != CUSOLVER_EIG_MODE_NOVECTOR) || !is_matrix(uplo, n, A, lda) || !W || !work ||
+      lwork < decompose_size(n) || !info)
+    return CUSOLVER_STATUS_INVALID_VALUE;
+  dpo::simt::enqueue(handle->stream, [=] {
+    spoil(work, lwork);
+    *info = decompose(lower_of(uplo, A, lda), static_cast<std::size_t>(n), jobz == CUSOLVER_EIG_MODE_VECTOR, W);
+  });
+  return CUSOLVER_STATUS_SUCCESS;
+}
