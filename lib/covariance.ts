@@ -2,7 +2,7 @@ import { getRandomValues } from "node:crypto";
 import { OutOfRangeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { compound, operation, type Steps } from "./native/operation.js";
-import { matrixShape } from "./native/shared-arguments.js";
+import { checkPositive, matrixShape } from "./native/shared-arguments.js";
 import type { Tensor } from "./tensor.js";
 
 const METHODS = ["sample", "ledoit_wolf", "oas", "private"] as const;
@@ -95,11 +95,6 @@ export const gaussianNoiseScaleSync = noiseScaleFaces.sync;
 function checkOneOf<T extends string>(name: string, value: T, known: readonly T[]): void {
   if (known.includes(value)) return;
   throw new OutOfRangeError(`${name}: unknown name ${describe(value)}; known are ${known.join(", ")}`);
-}
-
-function checkPositive(name: string, value: number): number {
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new OutOfRangeError(`${name}: expected a finite number above 0, got ${describe(value)}`);
 }
 
 /** A whole number of 53 bits that nobody can guess. */

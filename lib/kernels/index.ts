@@ -1,9 +1,9 @@
 import { OutOfRangeError, ShapeError } from "../errors.js";
 import { choleskySync, solveTriangularSync } from "../linear-algebra.js";
 import { describe } from "../native/frame.js";
-import { matrixShape } from "../native/shared-arguments.js";
+import { checkPositive, matrixShape } from "../native/shared-arguments.js";
 import { asTensor, Tensor, type VectorInput } from "../tensor.js";
-import { checkKernel, checkPositive, FormulaKernel, type FormulaParts, type Kernel, MixtureKernel } from "./kernel.js";
+import { checkKernel, FormulaKernel, type FormulaParts, type Kernel, MixtureKernel } from "./kernel.js";
 import { LANDMARK_METHODS, type LandmarkMethod } from "./kernel-fit.js";
 
 export { FormulaKernel, type FormulaName, type Kernel, type KernelName, type KernelParameters, MixtureKernel } from "./kernel.js";

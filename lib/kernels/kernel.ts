@@ -161,11 +161,6 @@ export function checkFitted(kernel: Kernel): void {
   if (!kernel.fitted) throw new OutOfRangeError("kernel: has parts that are taken from data; call fitKernel({ kernel, embeddings }) first");
 }
 
-export function checkPositive(name: string, value: number): number {
-  if (Number.isFinite(value) && value > 0) return value;
-  throw new OutOfRangeError(`${name}: expected a finite number greater than 0, got ${describe(value)}`);
-}
-
 function checkBoolean(name: string, value: boolean): boolean {
   if (typeof value === "boolean") return value;
   throw new OutOfRangeError(`${name}: expected true or false, got ${describe(value)}`);

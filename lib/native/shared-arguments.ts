@@ -1,6 +1,6 @@
-import { ShapeError } from "../errors.js";
+import { OutOfRangeError, ShapeError } from "../errors.js";
 import { asTensor, resultDType, type Tensor } from "../tensor.js";
-import type { Frame } from "./frame.js";
+import { describe, type Frame } from "./frame.js";
 
 // Groups of arguments that several operations share, in the order of native/addon/shared_arguments.h.
 
@@ -106,4 +106,10 @@ export interface SequenceOptions {
 
 export function writeSequenceOptions(frame: Frame, { reduction = "sum", ldAlpha = 1 }: SequenceOptions): void {
   frame.code(reduction === "mean").number("ldAlpha", ldAlpha);
+}
+
+/** The value, if it is finite and greater than 0. */
+export function checkPositive(name: string, value: number): number {
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new OutOfRangeError(`${name}: expected a finite number greater than 0, got ${describe(value)}`);
 }
