@@ -7,36 +7,6 @@
 namespace dpo::cpu {
 namespace {
 
-using math::LogKernel;
-
-std::int64_t size_of(const dpo_tensor& tensor) {
-  std::int64_t size = present(tensor) ? 1 : 0;
-  for (std::int32_t axis = 0; axis < tensor.rank; ++axis) size *= tensor.shape[axis];
-  return size;
-}
-
-math::KernelFormula formula_of(const dpo_kernel_formula& from) {
-  return {static_cast<LogKernel>(from.kind),
-          data<double>(from.parameters),
-          size_of(from.parameters),
-          from.nu,
-          from.floor,
-          from.unit_diagonal != 0};
-}
-
-KernelMap map_of(const dpo_kernel_member& member) {
-  switch (static_cast<LogKernel>(member.formula.kind)) {
-    case LogKernel::mahalanobis:
-      return member.map.rank == 1 ? KernelMap::diagonal : KernelMap::factor;
-    case LogKernel::random_fourier:
-      return KernelMap::frequencies;
-    case LogKernel::spectral:
-      return KernelMap::landmarks;
-    default:
-      return KernelMap::none;
-  }
-}
-
 /// The rows with zeros up to the stride of kernel_rows.h, or null.
 const double* padded_rows(dpo_job* job, const double* rows, std::int64_t count, std::int64_t depth) {
   const std::int64_t stride = row_stride(depth);
@@ -56,8 +26,8 @@ bool KernelMembers::prepare(dpo_job* job, const dpo_kernel& kernel, std::int64_t
   for (std::int32_t m = 0; m < count_; ++m) {
     if (!prepare_member(job, kernel.members[m], depth, members_[static_cast<std::size_t>(m)])) return false;
   }
-  prepare_weights(kernel);
-  place_gradients(kernel);
+  weights_ = MixtureWeights::of(kernel);
+  places_ = gradient_places(kernel);
   return true;
 }
 
@@ -101,27 +71,6 @@ bool KernelMembers::prepare_landmarks(dpo_job* job, const dpo_kernel_member& fro
   return to.linear.prepare(job, {to.landmarks, 1, stride}, depth, count);
 }
 
-void KernelMembers::prepare_weights(const dpo_kernel& kernel) {
-  if (kernel.group_count == 0) return;
-  tree_ = {kernel.group_count, kernel.member_count, data<std::int32_t>(kernel.parents), data<double>(kernel.logits)};
-  math::mixture_log_shares(tree_, log_shares_.data());
-  math::mixture_log_weights(tree_, log_shares_.data(), log_weights_.data());
-  math::mixture_entropies(tree_, log_shares_.data(), entropies_.data());
-}
-
-void KernelMembers::place_gradients(const dpo_kernel& kernel) {
-  std::int64_t at = 0;
-  for (std::size_t m = 0; m < static_cast<std::size_t>(count_); ++m) {
-    places_.parameters[m] = at;
-    at += size_of(kernel.members[m].formula.parameters);
-    places_.factors[m] = at;
-    const KernelMap map = members_[m].map;
-    if (map == KernelMap::diagonal || map == KernelMap::factor) at += size_of(kernel.members[m].map);
-  }
-  places_.log_weights = at;
-  places_.size = at + count_;
-}
-
 bool KernelMembers::any(KernelMap map) const {
   return std::any_of(members_.begin(), members_.begin() + count_, [=](const auto& member) { return member.map == map; });
 }
@@ -131,26 +80,6 @@ bool KernelMembers::any_maps_differences() const { return any(KernelMap::factor)
 bool KernelMembers::any_sees(math::Seen seen) const {
   return std::any_of(members_.begin(), members_.begin() + count_,
                      [=](const auto& member) { return member.plain() && member.seen == seen; });
-}
-
-void KernelMembers::write_shares(const dpo_tensor& shares, const dpo_tensor& entropies) const {
-  if (present(shares)) {
-    for (std::int64_t node = 0; node < tree_.nodes(); ++node)
-      set(shares, node, std::exp(log_shares_[static_cast<std::size_t>(node)]));
-  }
-  if (present(entropies)) std::copy_n(entropies_.begin(), tree_.groups, data<double>(entropies));
-}
-
-void KernelMembers::write_gradients(const double* sums, double entropy_upstream, const dpo_kernel_gradients& grads) const {
-  for (std::size_t m = 0; m < static_cast<std::size_t>(count_); ++m) {
-    if (const auto& to = grads.parameters[m]; present(to))
-      std::copy_n(sums + places_.parameters[m], size_of(to), data<double>(to));
-    if (const auto& to = grads.factors[m]; present(to)) std::copy_n(sums + places_.factors[m], size_of(to), data<double>(to));
-  }
-  if (!is_mixture() || !present(grads.logits)) return;
-  auto* logits = data<double>(grads.logits);
-  std::copy_n(sums + places_.log_weights, count_, logits + tree_.groups);
-  math::mixture_pull_back(tree_, log_shares_.data(), entropies_.data(), entropy_upstream, logits);
 }
 
 }  // namespace dpo::cpu

@@ -5,21 +5,10 @@
 #include <array>
 #include <cstdint>
 
-#include "native/core/kernel.h"
+#include "native/core/kernel_plan.h"
 #include "native/cpu/kernel_maps.h"
-#include "native/math/log_kernels.h"
-#include "native/math/mixture.h"
 
 namespace dpo::cpu {
-
-/// What stands between the rows and the formula of a kernel.
-enum class KernelMap {
-  none,
-  diagonal,     // mahalanobis: the squared distance with each difference weighted
-  factor,       // mahalanobis: the squared norm of the mapped difference
-  frequencies,  // random_fourier: the mean cosine of the mapped difference, which is ⟨φ(u), φ(v)⟩
-  landmarks     // spectral
-};
 
 struct KernelMember {
   math::KernelFormula formula;
@@ -39,12 +28,6 @@ struct KernelMember {
   bool plain() const { return map == KernelMap::none; }
 };
 
-/// Where the sums of a call's parameter gradients are: for each kernel the formula's, then the factor's, then that in ln w.
-struct GradientPlaces {
-  std::array<std::int64_t, DPO_MAX_MEMBERS> parameters, factors;
-  std::int64_t log_weights, size;
-};
-
 class KernelMembers {
  public:
   /// Packs what needs it; false when memory ran out.
@@ -53,8 +36,8 @@ class KernelMembers {
   std::int32_t count() const { return count_; }
   const KernelMember& operator[](std::int32_t m) const { return members_[static_cast<std::size_t>(m)]; }
   bool normalizes() const { return normalizes_; }
-  bool is_mixture() const { return tree_.groups > 0; }
-  double log_weight(std::int32_t m) const { return log_weights_[static_cast<std::size_t>(tree_.groups + m)]; }
+  bool is_mixture() const { return weights_.is_mixture(); }
+  double log_weight(std::int32_t m) const { return weights_.log_weight(m); }
   const GradientPlaces& places() const { return places_; }
 
   bool any(KernelMap map) const;
@@ -63,23 +46,20 @@ class KernelMembers {
   bool any_sees(math::Seen seen) const;
 
   /// Each node's share of its group, and the entropies of the groups; absent results are left out.
-  void write_shares(const dpo_tensor& shares, const dpo_tensor& entropies) const;
+  void write_shares(const dpo_tensor& shares, const dpo_tensor& entropies) const { weights_.write_shares(shares, entropies); }
   /// The gradients, from their sums over all pairs.
-  void write_gradients(const double* sums, double entropy_upstream, const dpo_kernel_gradients& grads) const;
+  void write_gradients(const double* sums, double entropy_upstream, const dpo_kernel_gradients& grads) const {
+    write_kernel_gradients(places_, weights_, sums, entropy_upstream, grads);
+  }
 
  private:
   bool prepare_member(dpo_job* job, const dpo_kernel_member& from, std::int64_t depth, KernelMember& to) const;
   bool prepare_landmarks(dpo_job* job, const dpo_kernel_member& from, std::int64_t depth, KernelMember& to) const;
-  void prepare_weights(const dpo_kernel& kernel);
-  void place_gradients(const dpo_kernel& kernel);
 
-  static constexpr std::size_t kNodes = DPO_MAX_GROUPS + DPO_MAX_MEMBERS;
   std::array<KernelMember, DPO_MAX_MEMBERS> members_{};
   std::int32_t count_ = 0;
   bool normalizes_ = false;
-  math::MixtureTree tree_{};
-  std::array<double, kNodes> log_shares_{}, log_weights_{};
-  std::array<double, DPO_MAX_GROUPS> entropies_{};
+  MixtureWeights weights_;
   GradientPlaces places_{};
 };
 
