@@ -1,3 +1,4 @@
+import { copyToOut } from "./device.js";
 import { checkDivergence, type Divergence, divergences, type OwnGeneratorDivergence } from "./divergences/index.js";
 import { CentredGenerator } from "./divergences/own-generator.js";
 import { writeDivergence } from "./divergences/write-divergence.js";
@@ -5,7 +6,7 @@ import { DTypeError, NonFiniteError, OutOfRangeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { compound, type Steps } from "./native/operation.js";
 import { type LogitOptions, matrixShape, writeLogitOptions } from "./native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, copyToOut, dataOf, resultDType, Tensor, type VectorInput, zeros } from "./tensor.js";
+import { asTensor, checkOut, checkShape, checkUsable, emptyOn, resultDType, Tensor, type VectorInput, zeros } from "./tensor.js";
 import { IGNORED_TARGET } from "./token-log-probs.js";
 
 const REDUCTIONS = ["none", "sum", "mean", "batchmean"] as const;
@@ -79,7 +80,8 @@ function countedRows(targets: VectorInput | undefined, rows: number): number {
   const tensor = asTensor("targets", targets);
   checkShape("targets", tensor, [rows]);
   let count = 0;
-  for (const target of dataOf("targets", tensor)) count += target === IGNORED_TARGET ? 0 : 1;
+  checkUsable("targets", tensor);
+  for (const target of tensor.readSync()) count += target === IGNORED_TARGET ? 0 : 1;
   return count;
 }
 
@@ -104,7 +106,7 @@ function* callSteps(call: Call, out: NonNullable<DivergenceOut["out"]>): Steps<D
   frame.optionalInput("upstream", call.upstream).optionalInput("targetUpstream", call.targetUpstream);
   const result: DivergenceResult = { values: frame.result("out.values", resultDType(call.policy.dtype), shape.slice(0, 1), out.values) };
   if (call.upstream === undefined) frame.absent();
-  else result.gradPolicy = frame.result("out.gradPolicy", call.policy.dtype, shape, out.gradPolicy);
+  else result.gradPolicy = frame.result("out.gradPolicy", call.policy.dtype, shape, out.gradPolicy, call.policy);
   yield frame;
   return result;
 }
@@ -136,9 +138,16 @@ function* ownGeneratorSteps(call: Call, kind: OwnGeneratorDivergence, out: NonNu
   for (let begin = 0; begin < rows; begin += height) {
     const block = yield* blockSteps(call, generator, begin, Math.min(rows, begin + height));
     values.data.set(block.values.data, begin);
-    if (block.gradPolicy) gradPolicy?.data.set(block.gradPolicy.data, begin * vocabulary);
+    if (block.gradPolicy) gradPolicy?.data.set(block.gradPolicy.readSync(), begin * vocabulary);
   }
-  return { values: copyToOut(out.values, values), ...(gradPolicy && { gradPolicy: copyToOut(out.gradPolicy, gradPolicy) }) };
+  return {
+    values: yield* copyToOut(out.values, values),
+    ...(gradPolicy && { gradPolicy: yield* copyToOut(out.gradPolicy ?? likeOnDevice(call.policy), gradPolicy) }),
+  };
+}
+
+function likeOnDevice({ device, shape, dtype }: Tensor): Tensor | undefined {
+  return device === "cpu" ? undefined : emptyOn(device, shape, dtype);
 }
 
 /** All checks of the rows by a divergence that is always finite, so that errors name elements of the whole and not of a block. */
@@ -151,7 +160,8 @@ function* checkRows({ upstream, targetUpstream, ...inputs }: Call, rows: number)
 function checkFinite(name: string, tensor: Tensor | undefined, rows: number): void {
   if (tensor === undefined) return;
   checkShape(name, tensor, [rows]);
-  const index = dataOf(name, tensor).findIndex((value: number) => !Number.isFinite(value));
+  checkUsable(name, tensor);
+  const index = tensor.readSync().findIndex((value: number) => !Number.isFinite(value));
   if (index >= 0) throw new NonFiniteError(`${name}: element ${index} is not finite`, { index });
 }
 

@@ -89,8 +89,8 @@ export function writeGramRows(frame: Frame, { x, y, kernel, accuracy = "gemm" }:
 
 /** Declares the results of a pull-back to rows and kernel. What it returns reads them. */
 export function gramGradientResults(frame: Frame, { x, y, kernel }: GramRows, out: GramVjpOut["out"] = {}): () => GramGradients {
-  const gradX = frame.result("out.x", x.dtype, x.shape, out.x);
-  const gradY = y && frame.result("out.y", x.dtype, y.shape, out.y);
+  const gradX = frame.result("out.x", x.dtype, x.shape, out.x, x);
+  const gradY = y && frame.result("out.y", x.dtype, y.shape, out.y, y);
   if (gradY === undefined) frame.absent();
   const params = kernelGradientResults(frame, kernel);
   return () => ({ x: gradX, ...(gradY && { y: gradY }), params: params() });
@@ -99,7 +99,7 @@ export function gramGradientResults(frame: Frame, { x, y, kernel }: GramRows, ou
 export function* gramSteps(args: GramRows, { out }: GramOut): Steps<Tensor> {
   const frame = new Frame("gram");
   const shape = writeGramRows(frame, args);
-  const gram = frame.result("out.gram", resultDType(args.x.dtype), shape, out?.gram);
+  const gram = frame.result("out.gram", resultDType(args.x.dtype), shape, out?.gram, args.x);
   yield frame;
   return gram;
 }
@@ -128,7 +128,7 @@ export function* gramReduceSteps(args: GramReduceArgs, { out }: GramReduceOut): 
   const shape = given.shape.length === 1 ? [rows] : [rows, columns.shape[1] ?? 1];
   const target = out?.sums;
   if (target !== undefined) checkOut("out.sums", target, resultDType(args.x.dtype), shape);
-  const sums = frame.result("out.sums", resultDType(args.x.dtype), [rows, columns.shape[1] ?? 1], target && columnsOf("out.sums", target));
+  const sums = frame.result("out.sums", resultDType(args.x.dtype), [rows, columns.shape[1] ?? 1], target && columnsOf("out.sums", target), columns);
   yield frame;
   return target ?? sums.reshape(shape);
 }
@@ -144,7 +144,7 @@ export function* gramReduceVjpSteps(args: GramReduceVjpArgs, { out }: GramReduce
   const grads = gramGradientResults(frame, args, out);
   const target = out?.vectors;
   if (target !== undefined) checkOut("out.vectors", target, resultDType(args.x.dtype), given.shape);
-  const ofVectors = frame.result("out.vectors", resultDType(args.x.dtype), columns.shape, target && columnsOf("out.vectors", target));
+  const ofVectors = frame.result("out.vectors", resultDType(args.x.dtype), columns.shape, target && columnsOf("out.vectors", target), columns);
   yield frame;
   return { ...grads(), vectors: target ?? ofVectors.reshape(given.shape) };
 }

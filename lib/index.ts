@@ -13,6 +13,7 @@ export {
   type PrivacyOptions,
   type PrivacySpent,
 } from "./covariance.js";
+export { fromDLPack, toDLPack } from "./device.js";
 export {
   type DivergenceArgs,
   type DivergenceOptions,

@@ -2,7 +2,7 @@ import { OutOfRangeError, ShapeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, dataOf, ofTensor, type Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkUsable, ofTensor, type Tensor, type VectorInput } from "./tensor.js";
 
 export interface CholeskyArgs {
   /** [D, D] f32 f64, symmetric: the lower triangle is read. */
@@ -28,7 +28,7 @@ export function* choleskySteps({ a, jitter = 1e-6 }: CholeskyArgs, { out = {} }:
   const shape = matrixShape("a", a);
   const frame = new Frame("cholesky");
   frame.input("a", a).number("jitter", jitter);
-  const factor = frame.result("out.factor", a.dtype, shape, out.factor);
+  const factor = frame.result("out.factor", a.dtype, shape, out.factor, a);
   const used = frame.result("jitter", "f64", [1]);
   yield frame;
   return { factor, jitter: used.data[0] ?? 0 };
@@ -64,7 +64,7 @@ function* choleskyVjpSteps({ factor, upstream }: CholeskyVjpArgs, { out = {} }: 
   const shape = matrixShape("factor", factor);
   const frame = new Frame("choleskyVjp");
   frame.input("factor", factor).input("upstream", upstream);
-  const a = frame.result("out.a", factor.dtype, shape, out.a);
+  const a = frame.result("out.a", factor.dtype, shape, out.a, factor);
   yield frame;
   return { a };
 }
@@ -99,7 +99,7 @@ export interface SolveTriangularOut {
 
 /** A vector as a matrix of one column. */
 function columns(name: string, tensor: Tensor): Tensor {
-  dataOf(name, tensor);
+  checkUsable(name, tensor);
   if (tensor.shape.length > 2) throw new ShapeError(`${name}: expected a matrix or a vector, got shape [${tensor.shape.join(", ")}]`);
   return tensor.shape.length === 1 ? tensor.reshape([tensor.size, 1]) : tensor;
 }
@@ -124,7 +124,7 @@ export function* solveTriangularSteps({ a, b, ...options }: SolveTriangularArgs,
   const frame = new Frame("solveTriangular");
   frame.input("a", a).input("b", right);
   writeTriangularOptions(frame, options);
-  const x = frame.result("out.x", a.dtype, right.shape, out.x && columnsLike("out.x", ofTensor("out.x", out.x), given));
+  const x = frame.result("out.x", a.dtype, right.shape, out.x && columnsLike("out.x", ofTensor("out.x", out.x), given), right);
   yield frame;
   return out.x ?? x.reshape(given.shape);
 }
@@ -171,8 +171,8 @@ function* solveTriangularVjpSteps(
     .input("x", solution)
     .input("upstream", columnsLike("upstream", asTensor("upstream", upstream), given));
   writeTriangularOptions(frame, options);
-  const gradA = frame.result("out.a", a.dtype, shape, out.a);
-  const gradB = frame.result("out.b", a.dtype, solution.shape, out.b && columnsLike("out.b", ofTensor("out.b", out.b), given));
+  const gradA = frame.result("out.a", a.dtype, shape, out.a, a);
+  const gradB = frame.result("out.b", a.dtype, solution.shape, out.b && columnsLike("out.b", ofTensor("out.b", out.b), given), solution);
   yield frame;
   return { a: gradA, b: out.b ?? gradB.reshape(given.shape) };
 }
@@ -206,8 +206,8 @@ export function* eighSteps({ a }: EighArgs, { out = {} }: EighOut): Steps<Eigh> 
   const shape = matrixShape("a", a);
   const frame = new Frame("eigh");
   frame.input("a", a);
-  const values = frame.result("out.values", a.dtype, [shape[0]], out.values);
-  const vectors = frame.result("out.vectors", a.dtype, shape, out.vectors);
+  const values = frame.result("out.values", a.dtype, [shape[0]], out.values, a);
+  const vectors = frame.result("out.vectors", a.dtype, shape, out.vectors, a);
   yield frame;
   return { values, vectors };
 }
@@ -232,7 +232,7 @@ function* eighVjpSteps({ values, vectors, upstream }: EighVjpArgs, { out = {} }:
   const frame = new Frame("eighVjp");
   frame.input("values", values).input("vectors", vectors);
   frame.optionalInput("upstream.values", upstream.values).optionalInput("upstream.vectors", upstream.vectors);
-  const a = frame.result("out.a", vectors.dtype, shape, out.a);
+  const a = frame.result("out.a", vectors.dtype, shape, out.a, vectors);
   yield frame;
   return { a };
 }

@@ -1,3 +1,4 @@
+import { copyToOut } from "./device.js";
 import { DTypeError, OutOfRangeError, ShapeError } from "./errors.js";
 import { gramReduceSteps, gramReduceVjpSteps, gramSteps } from "./gram.js";
 import { checkFitted, type Kernel } from "./kernels/kernel.js";
@@ -7,7 +8,7 @@ import { eighSteps } from "./linear-algebra.js";
 import { describe, Frame } from "./native/frame.js";
 import { type AsyncOptions, compound, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { checkOut, copyToOut, type DType, dataOf, Tensor } from "./tensor.js";
+import { checkOut, checkUsable, type DType, Tensor } from "./tensor.js";
 
 export interface NystromArgs {
   /** [N, D] f32 f64 f16 bf16: rows to take landmarks from. */
@@ -92,7 +93,7 @@ export class NystromFeatures {
     const rows = this.#rows(x);
     checkOut("out.features", out.features, x.dtype, [rows.shape[0] ?? 0, this.width]);
     const features = yield* gramReduceSteps({ x: rows, y: this.landmarks, kernel: this.kernel, vectors: this.#weights() }, {});
-    return copyToOut(out.features, asDType(features, x.dtype));
+    return yield* copyToOut(out.features, asDType(features, x.dtype));
   }
 
   *#pullBack({ x, upstream }: FeaturesVjpArgs, { out = {} }: FeaturesVjpOut): Steps<{ x: Tensor }> {
@@ -100,13 +101,14 @@ export class NystromFeatures {
     checkOut("out.x", out.x, x.dtype, x.shape);
     const args = { x: rows, y: this.landmarks, kernel: this.kernel, vectors: this.#weights(), upstream };
     const grads = yield* gramReduceVjpSteps(args, {});
-    return { x: copyToOut(out.x, asDType(grads.x, x.dtype)) };
+    return { x: yield* copyToOut(out.x, asDType(grads.x, x.dtype)) };
   }
 
   /** The rows in f64: where eigenvalues are small the projection magnifies errors of the kernel, in f32 to the size of the features themselves. */
   #rows(x: Tensor): Tensor<"f64"> {
     const [count, width] = matrixShape("x", x);
-    const data = dataOf("x", x);
+    checkUsable("x", x);
+    const data = x.readSync();
     if (x.dtype !== "f32" && x.dtype !== "f64") throw new DTypeError(`x: expected f32 or f64, got ${x.dtype}`);
     if (width !== this.landmarks.shape[1]) throw new ShapeError(`x: expected rows of ${this.landmarks.shape[1]} numbers, got ${width}`);
     return new Tensor(x.dtype === "f64" ? (data as Float64Array) : new Float64Array(data), [count, width], "f64");

@@ -1,9 +1,10 @@
+import { copyToOut } from "./device.js";
 import { checkFitted, type Kernel } from "./kernels/kernel.js";
 import { kernelGradientResults, treeOf, writeKernel } from "./kernels/write-kernel.js";
 import { Frame } from "./native/frame.js";
 import { compound, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, copyToOut, dataOf, resultDType, type Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkOut, checkShape, checkUsable, resultDType, type Tensor, type VectorInput } from "./tensor.js";
 
 export interface PairKernelArgs {
   /** [N, D] f32 f64 f16 bf16. */
@@ -150,8 +151,8 @@ function vjpFrame(u: Tensor, sides: readonly Tensor[], kernel: Kernel, upstream:
 
 function gradientResults(frame: Frame, u: Tensor, sides: readonly Tensor[], kernel: Kernel, out: KernelVjpOut = {}): () => KernelVjp {
   const shape = matrixShape("u", u);
-  const gradU = frame.result("out.u", u.dtype, shape, out.u);
-  const gradSides = sides.map((_, side) => frame.result("out.v", u.dtype, shape, out.sides?.[side]));
+  const gradU = frame.result("out.u", u.dtype, shape, out.u, u);
+  const gradSides = sides.map((v, side) => frame.result("out.v", u.dtype, shape, out.sides?.[side], v));
   const params = kernelGradientResults(frame, kernel);
   return () => ({ u: gradU, sides: gradSides, params: params() });
 }
@@ -163,17 +164,17 @@ export function* pairKernelSteps(args: PairKernelArgs, { out = {} }: PairKernelO
   matrixShape("v", v);
   checkOut("out.logK", out.logK, resultDType(u.dtype), [rows]);
   // out.logK is written last: should the call fail, it stays as it was.
-  if (args.upstream === undefined) return valuesOfOneSide(yield* logKernelSteps(u, [v], kernel), out.logK);
+  if (args.upstream === undefined) return yield* valuesOfOneSide(yield* logKernelSteps(u, [v], kernel), out.logK);
   const upstream = asTensor("upstream", args.upstream);
   checkShape("upstream", upstream, [rows]);
-  dataOf("upstream", upstream);
+  checkUsable("upstream", upstream);
   const result = yield* logKernelAndVjpSteps(u, [v], kernel, { logK: upstream.reshape([1, rows]) }, { u: out.u, sides: [out.v] });
   const [gradV] = result.grads.sides;
-  return { ...valuesOfOneSide(result, out.logK), grads: { u: result.grads.u, v: gradV as Tensor, params: result.grads.params } };
+  return { ...(yield* valuesOfOneSide(result, out.logK)), grads: { u: result.grads.u, v: gradV as Tensor, params: result.grads.params } };
 }
 
-function valuesOfOneSide({ logK, diagnostics }: Values, out: Tensor | undefined): Pick<PairKernelResult, "logK" | "diagnostics"> {
-  const row = copyToOut(out, logK.reshape([logK.size]));
+function* valuesOfOneSide({ logK, diagnostics }: Values, out: Tensor | undefined): Steps<Pick<PairKernelResult, "logK" | "diagnostics">> {
+  const row = yield* copyToOut(out, logK.reshape([logK.size]));
   if (diagnostics === undefined) return { logK: row };
   const { responsibilities, ...others } = diagnostics;
   return { logK: row, diagnostics: { ...others, responsibilities: responsibilities.reshape(responsibilities.shape.slice(1)) } };

@@ -180,9 +180,9 @@ export function writePreferenceResults(
   const sequences = policy.size;
   const losses = frame.result("out.losses", dtype, [Math.max(1, Math.floor(sequences / 2))], out.losses);
   const rewards = frame.result("out.rewards", dtype, [sequences], out.rewards);
-  const grads: PreferenceResult["grads"] = { policy: frame.result("out.policy", dtype, [sequences], out.policy) };
+  const grads: PreferenceResult["grads"] = { policy: frame.result("out.policy", dtype, [sequences], out.policy, policy) };
   if (args.logKernel === undefined) frame.absent();
-  else grads.logKernel = frame.result("out.logKernel", dtype, [sequences], out.logKernel);
+  else grads.logKernel = frame.result("out.logKernel", dtype, [sequences], out.logKernel, policy);
   const metrics = frame.result("metrics", "f64", [METRIC_COUNT]).data;
   return () => ({
     loss: metrics[0] ?? Number.NaN,

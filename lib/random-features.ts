@@ -36,7 +36,7 @@ function* transformSteps({ features, x }: { features: RandomFeatures; x: Tensor 
   const [rows] = matrixShape("x", x);
   const frame = new Frame("randomFeatures");
   frame.input("x", x).input("frequencies", features.frequencies).code(features.normalize);
-  const result = frame.result("out.features", resultDType(x.dtype), [rows, features.width], out.features);
+  const result = frame.result("out.features", resultDType(x.dtype), [rows, features.width], out.features, x);
   yield frame;
   return result;
 }
@@ -49,7 +49,7 @@ function* transformVjpSteps(
   const { frequencies: given, normalize, sigma } = features;
   const frame = new Frame("randomFeaturesVjp");
   frame.input("x", x).input("frequencies", given).input("upstream", upstream).code(normalize);
-  const gradX = frame.result("out.x", x.dtype, x.shape, out.x);
+  const gradX = frame.result("out.x", x.dtype, x.shape, out.x, x);
   const frequencies = frame.result("out.frequencies", "f64", given.shape, out.frequencies);
   yield frame;
   // W = W₁/σ.

@@ -1,4 +1,7 @@
-import { DisposedError, DTypeError, MemoryError, ShapeError } from "./errors.js";
+import { allocateMemory, type DeviceMemory, elementsOf, elementsOfSync, moveTo, moveToSync, releaseMemory } from "./device.js";
+import { BackendError, DisposedError, DTypeError, MemoryError, ShapeError } from "./errors.js";
+import type { NativeMemory } from "./native/addon.js";
+import type { AsyncOptions } from "./native/operation.js";
 
 /** Element types. f16 and bf16 are storage only: arithmetic on them is in f32. */
 export type DType = "f32" | "f64" | "f16" | "bf16" | "i32";
@@ -16,51 +19,91 @@ interface ArrayOf {
   i32: Int32Array;
 }
 
-type DataOf<D extends DType> = ArrayOf[D];
+export type DataOf<D extends DType> = ArrayOf[D];
 
 const MAX_RANK = 4;
 /** Elements of the largest typed array that V8 makes of any element size. */
 const MAX_SIZE = 2 ** 32;
 
 /**
- * A dense row-major array of rank 1 to 4 in host memory. It does not copy: a tensor made from a typed array shares its memory, byte offset
- * and SharedArrayBuffer included.
+ * A dense row-major array of rank 1 to 4, in the host's memory or a device's. It does not copy: a tensor made from a typed array shares its
+ * memory, byte offset and SharedArrayBuffer included.
  */
 export class Tensor<D extends DType = DType> {
   readonly dtype: D;
   readonly shape: readonly number[];
   readonly size: number;
-  #data: DataOf<D> | undefined;
+  /** Where the elements are: "cpu", the host's memory, or the backend on whose device they are, such as "cuda". */
+  readonly device: string;
+  #elements: DataOf<D> | DeviceMemory | undefined;
 
-  constructor(data: DataOf<D>, shape: readonly number[], dtype: D) {
+  constructor(elements: DataOf<D> | DeviceMemory, shape: readonly number[], dtype: D) {
     this.dtype = dtype;
     this.size = sizeOf(shape);
     this.shape = Object.freeze([...shape]);
-    if (data.length !== this.size) {
-      throw new ShapeError(`shape [${shape.join(", ")}] holds ${this.size} elements, the data ${data.length}`);
+    if (ArrayBuffer.isView(elements)) {
+      this.device = "cpu";
+      if (elements.length !== this.size) {
+        throw new ShapeError(`shape [${shape.join(", ")}] holds ${this.size} elements, the data ${elements.length}`);
+      }
+    } else {
+      this.device = elements.shared.backend;
+      elements.shared.users++;
     }
-    this.#data = data;
+    this.#elements = elements;
   }
 
-  /** The elements; of bf16 and f16 their bits. Throws DisposedError after dispose() or when the buffer was transferred away. */
+  /**
+   * The elements; of bf16 and f16 their bits. Throws DisposedError after dispose() or when the buffer was transferred away, and BackendError
+   * when they are on a device.
+   */
   get data(): DataOf<D> {
-    if (this.#data === undefined) throw new DisposedError("the tensor has been disposed of");
-    if (this.#data.length !== this.size) throw new DisposedError("the tensor's memory has been detached");
-    return this.#data;
+    const elements = this.#live();
+    if (ArrayBuffer.isView(elements)) return elements;
+    throw new BackendError(`the tensor is on ${this.device}: await its read() or to("cpu")`);
+  }
+
+  /** The elements in the host's memory, wherever they are; those of a tensor in the host's memory are `data` itself. */
+  async read(options: AsyncOptions = {}): Promise<DataOf<D>> {
+    return elementsOf(this, options);
+  }
+  /** read() on this thread. */
+  readSync(): DataOf<D> {
+    return elementsOfSync(this);
+  }
+
+  /**
+   * The tensor on a backend's device ("cuda"), or in the host's memory ("cpu", or a backend without a device of its own); itself where it is
+   * there already. Calls with tensors on a device go to its backend, whatever useBackend says.
+   * @throws BackendError when the backend cannot run here; MemoryError when its device's memory does not suffice.
+   */
+  async to(device: string, options: AsyncOptions = {}): Promise<Tensor<D>> {
+    return moveTo(this, device, options);
+  }
+  /** to() on this thread. */
+  toSync(device: string): Tensor<D> {
+    return moveToSync(this, device);
   }
 
   get disposed(): boolean {
-    return this.#data === undefined;
+    return this.#elements === undefined;
   }
 
-  /** Whether `data` can be had: neither disposed of nor detached. */
+  /** Whether the elements can be had: neither disposed of nor detached. */
   get usable(): boolean {
-    return this.#data !== undefined && this.#data.length === this.size;
+    return this.#elements !== undefined && (!ArrayBuffer.isView(this.#elements) || this.#elements.length === this.size);
+  }
+
+  /** What native calls are given. */
+  get memory(): DataOf<D> | DeviceMemory {
+    return this.#live();
   }
 
   /** The same memory under another shape of the same size. */
   reshape(shape: readonly number[]): Tensor<D> {
-    return new Tensor(this.data, shape, this.dtype);
+    const size = sizeOf(shape);
+    if (size !== this.size) throw new ShapeError(`shape [${shape.join(", ")}] holds ${size} elements, the data ${this.size}`);
+    return new Tensor(this.#live(), shape, this.dtype);
   }
 
   /** Rows `begin` to `end` (excluded) along the first axis, as a view of the same memory. */
@@ -70,12 +113,24 @@ export class Tensor<D extends DType = DType> {
       throw new ShapeError(`rows ${begin} to ${end} are not within the ${count} rows of the tensor`);
     }
     const width = sizeOf(rest.length === 0 ? [1] : rest);
-    return new Tensor(this.data.subarray(begin * width, end * width) as DataOf<D>, [end - begin, ...rest], this.dtype);
+    const elements = this.#live();
+    const part = ArrayBuffer.isView(elements)
+      ? (elements.subarray(begin * width, end * width) as DataOf<D>)
+      : { ...elements, offset: elements.offset + begin * width * bytesPerElement(this.dtype) };
+    return new Tensor(part, [end - begin, ...rest], this.dtype);
   }
 
-  /** Lets go of the memory. Using the tensor afterwards throws DisposedError. */
+  /** Lets go of the memory; that of a device is free again when no tensor and no running call uses it. Using the tensor afterwards throws DisposedError. */
   dispose(): void {
-    this.#data = undefined;
+    if (this.#elements !== undefined && !ArrayBuffer.isView(this.#elements)) releaseMemory(this.#elements);
+    this.#elements = undefined;
+  }
+
+  #live(): DataOf<D> | DeviceMemory {
+    const elements = this.#elements;
+    if (elements === undefined) throw new DisposedError("the tensor has been disposed of");
+    if (ArrayBuffer.isView(elements) && elements.length !== this.size) throw new DisposedError("the tensor's memory has been detached");
+    return elements;
   }
 
   [Symbol.dispose](): void {
@@ -94,6 +149,10 @@ function sizeOf(shape: readonly number[]): number {
   }
   if (size > MAX_SIZE) throw new ShapeError(`shape [${shape.join(", ")}] has more elements than a typed array can hold`);
   return size;
+}
+
+export function bytesPerElement(dtype: DType): number {
+  return arrayOf(dtype).BYTES_PER_ELEMENT;
 }
 
 function arrayOf<D extends DType>(dtype: D): (typeof ARRAYS)[D] {
@@ -139,6 +198,12 @@ export function zeros<D extends DType>(shape: readonly number[], dtype: D): Tens
   }
 }
 
+/** A tensor whose elements are yet to be written, on a device or in the host's memory ("cpu"). */
+export function emptyOn<D extends DType>(device: string, shape: readonly number[], dtype: D): Tensor<D> {
+  const memory = device === "cpu" ? undefined : allocateMemory(device, sizeOf(shape) * bytesPerElement(dtype));
+  return memory === undefined ? zeros(shape, dtype) : new Tensor(memory, shape, dtype);
+}
+
 /** What operations take for a vector: a tensor, or a typed array standing for one of rank 1. */
 export type VectorInput = Tensor | Float32Array | Float64Array | Int32Array;
 
@@ -163,16 +228,28 @@ export function resultDType(dtype: DType): "f32" | "f64" {
   return dtype === "f64" ? "f64" : "f32";
 }
 
-/** The tensor's elements; throws DisposedError naming the argument when there are none any more. */
-export function dataOf<D extends DType>(name: string, tensor: Tensor<D>): ArrayOf[D] {
+/** What native calls are given of a tensor, and on a device the byte offset in it; throws DisposedError naming the argument when there is nothing any more. */
+export function memoryOf(name: string, tensor: Tensor): { at: NativeMemory; offset?: number } {
+  checkUsable(name, tensor);
+  const { memory } = tensor;
+  return ArrayBuffer.isView(memory) ? { at: memory } : { at: memory.shared.external, offset: memory.offset };
+}
+
+export function checkUsable(name: string, tensor: Tensor): void {
   if (!tensor.usable) throw new DisposedError(`${name}: the tensor has been disposed of, or its memory detached`);
+}
+
+/** The tensor's elements; throws DisposedError naming the argument when there are none any more, BackendError when they are on a device. */
+export function dataOf<D extends DType>(name: string, tensor: Tensor<D>): ArrayOf[D] {
+  checkUsable(name, tensor);
+  if (tensor.device !== "cpu") throw new BackendError(`${name}: is on ${tensor.device}, and is needed in the host's memory; await its to("cpu")`);
   return tensor.data;
 }
 
 /** Throws ShapeError or DTypeError unless the tensor given for a result fits it. */
 export function checkOut(name: string, out: Tensor | undefined, dtype: DType, shape: readonly number[]): void {
   if (out === undefined) return;
-  dataOf(name, ofTensor(name, out));
+  checkUsable(name, ofTensor(name, out));
   if (out.dtype !== dtype) throw new DTypeError(`${name}: expected ${dtype}, got ${out.dtype}`);
   checkShape(name, out, shape);
 }
@@ -182,15 +259,8 @@ export function checkShape(name: string, { shape }: Tensor, wanted: readonly num
   if (shape.join() !== wanted.join()) throw new ShapeError(`${name}: expected shape [${wanted.join(", ")}], got [${shape.join(", ")}]`);
 }
 
-/** The result, in the memory of `out` where one was given and has passed checkOut. */
-export function copyToOut(out: Tensor | undefined, result: Tensor): Tensor {
-  if (out === undefined) return result;
-  out.data.set(result.data);
-  return out;
-}
-
 /** The elements as numbers, those of f16 and bf16 too. */
-export function float64Values({ dtype, data }: Tensor): Float64Array {
+export function float64Values(dtype: DType, data: TensorData): Float64Array {
   if (dtype === "f16") return Float64Array.from(data, float16Value);
   if (dtype !== "bf16") return Float64Array.from(data);
   return Float64Array.from(new Float32Array(Uint32Array.from(data, (bits) => bits << 16).buffer));

@@ -59,7 +59,7 @@ export function* tokenLogProbsVjpSteps(args: TokenLogProbsVjpArgs, { out }: { ou
   const frame = new Frame("tokenLogProbsVjp").input("logits", args.logits).input("targets", args.targets);
   frame.input("logSumExp", logSumExp).input("upstream", args.upstream);
   writeLogitOptions(frame, args);
-  const logits = frame.result("out.logits", args.logits.dtype, shape, out?.logits);
+  const logits = frame.result("out.logits", args.logits.dtype, shape, out?.logits, args.logits);
   yield frame;
   return { logits };
 }

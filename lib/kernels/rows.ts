@@ -1,15 +1,15 @@
 import { DTypeError, NonFiniteError, OutOfRangeError, ShapeError } from "../errors.js";
 import { matrixShape } from "../native/shared-arguments.js";
-import { dataOf, float64Values, Tensor } from "../tensor.js";
+import { checkUsable, float64Values, Tensor } from "../tensor.js";
 
 /** Rows of a matrix of any floating-point dtype, in f64. */
 export function float64Rows(name: string, matrix: Tensor, rows: ArrayLike<number>): Tensor<"f64"> {
   const [, width] = matrixShape(name, matrix);
-  dataOf(name, matrix);
+  checkUsable(name, matrix);
   if (matrix.dtype === "i32") throw new DTypeError(`${name}: expected a floating-point tensor, got i32`);
   const values = new Float64Array(rows.length * width);
   Array.from(rows).forEach((row, at) => {
-    values.set(float64Values(matrix.rows(row, row + 1)), at * width);
+    values.set(float64Values(matrix.dtype, matrix.rows(row, row + 1).readSync()), at * width);
   });
   const index = values.findIndex((value) => !Number.isFinite(value));
   if (index >= 0) {

@@ -1,11 +1,11 @@
 import { errorOf } from "../errors.js";
-import { Tensor } from "../tensor.js";
-import { addon } from "./addon.js";
+import { memoryOf, Tensor } from "../tensor.js";
+import { addon, type NativeMemory } from "./addon.js";
 
 /** The memory of every live tensor and typed array within plain objects and arrays. */
-function memoryWithin(value: unknown, found: ArrayBufferView[] = []): ArrayBufferView[] {
+function memoryWithin(value: unknown, found: NativeMemory[] = []): NativeMemory[] {
   if (value instanceof Tensor) {
-    if (value.usable) found.push(value.data);
+    if (value.usable) found.push(memoryOf("tensor", value).at);
   } else if (ArrayBuffer.isView(value)) {
     found.push(value);
   } else if (typeof value === "object" && value !== null) {

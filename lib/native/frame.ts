@@ -1,15 +1,17 @@
 import { BackendError, OutOfRangeError } from "../errors.js";
-import { asTensor, type DType, dataOf, ofTensor, type Tensor, type VectorInput, zeros } from "../tensor.js";
-import { addon } from "./addon.js";
+import { asTensor, type DType, emptyOn, memoryOf, ofTensor, type Tensor, type VectorInput } from "../tensor.js";
+import { addon, type NativeMemory } from "./addon.js";
 
 /** As dpo_dtype in native/core/tensor.h. */
-const DTYPE_CODES: Record<DType, number> = { f32: 0, f64: 1, f16: 2, bf16: 3, i32: 4 };
+export const DTYPE_CODES: Record<DType, number> = { f32: 0, f64: 1, f16: 2, bf16: 3, i32: 4 };
 
 /** As Role in native/addon/arguments.cc. */
 const ABSENT = 0;
 const INPUT = 1;
 const FRESH_RESULT = 2;
 const CALLERS_RESULT = 3;
+/** Added for a tensor on a device. */
+const ON_DEVICE = 4;
 
 /**
  * The arguments of one native call, in the order in which native/addon reads them: numbers and descriptions of tensors in one array, so that
@@ -17,8 +19,8 @@ const CALLERS_RESULT = 3;
  */
 export class Frame {
   readonly operation: number;
-  readonly memory: ArrayBufferView[] = [];
-  /** The part of the memory that others than the call can reach. */
+  readonly memory: NativeMemory[] = [];
+  /** The part of the host's memory that others than the call can reach. */
   readonly reachable: ArrayBufferView[] = [];
   /** Whether a result goes to a tensor that the caller supplied. */
   writesToCaller = false;
@@ -60,9 +62,9 @@ export class Frame {
     return this.#put(ABSENT);
   }
 
-  /** A tensor that the call writes: the caller's `out`, else a new one. */
-  result<D extends DType>(name: string, dtype: D, shape: readonly number[], out?: Tensor): Tensor<D> {
-    const result = out === undefined ? zeros(shape, dtype) : ofTensor(name, out);
+  /** A tensor that the call writes: the caller's `out`, else a new one, which lies where `like` does: the host's memory by default. */
+  result<D extends DType>(name: string, dtype: D, shape: readonly number[], out?: Tensor, like?: { device: string }): Tensor<D> {
+    const result = out === undefined ? emptyOn(like?.device ?? "cpu", shape, dtype) : ofTensor(name, out);
     this.writesToCaller ||= out !== undefined;
     this.#tensor(name, out === undefined ? FRESH_RESULT : CALLERS_RESULT, result);
     return result as Tensor<D>;
@@ -74,12 +76,14 @@ export class Frame {
   }
 
   #tensor(name: string, role: number, tensor: Tensor): this {
-    const memory = dataOf(name, tensor);
-    this.memory.push(memory);
-    if (role !== FRESH_RESULT) this.reachable.push(memory);
-    this.#put(role).#put(DTYPE_CODES[tensor.dtype]).#put(tensor.shape.length);
+    const { at, offset } = memoryOf(name, tensor);
+    this.memory.push(at);
+    if (role !== FRESH_RESULT && ArrayBuffer.isView(at)) this.reachable.push(at);
+    this.#put(offset === undefined ? role : role + ON_DEVICE)
+      .#put(DTYPE_CODES[tensor.dtype])
+      .#put(tensor.shape.length);
     for (const extent of tensor.shape) this.#put(extent);
-    return this;
+    return offset === undefined ? this : this.#put(offset);
   }
 }
 

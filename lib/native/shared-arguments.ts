@@ -88,11 +88,11 @@ export function writeHead(frame: Frame, head: LinearHead, owner?: string): void 
 export function headGradientResults(frame: Frame, head: LinearHead, out: Partial<HeadGradients> = {}): HeadGradients {
   const wide = resultDType(head.hidden.dtype);
   const grads: HeadGradients = {
-    hidden: frame.result("out.hidden", head.hidden.dtype, head.hidden.shape, out.hidden),
-    weight: frame.result("out.weight", wide, head.weight.shape, out.weight),
+    hidden: frame.result("out.hidden", head.hidden.dtype, head.hidden.shape, out.hidden, head.hidden),
+    weight: frame.result("out.weight", wide, head.weight.shape, out.weight, head.weight),
   };
   if (head.bias === undefined) frame.absent();
-  else grads.bias = frame.result("out.bias", wide, head.bias.shape, out.bias);
+  else grads.bias = frame.result("out.bias", wide, head.bias.shape, out.bias, head.bias);
   return grads;
 }
 

@@ -1,6 +1,6 @@
 import { DTypeError, ShapeError } from "../errors.js";
 import type { HeadGradients, LinearHead } from "../native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, dataOf, type Tensor, type VectorInput } from "../tensor.js";
+import { asTensor, checkOut, checkShape, checkUsable, dataOf, type Tensor, type VectorInput } from "../tensor.js";
 
 /** Sequence log-probabilities that the trainer computed itself. */
 export interface SequenceInput {
@@ -68,7 +68,7 @@ export function rowsOf(name: string, values: Tensor, layout: Partial<TokenLayout
   const givenTargets = layout.targets ?? other.targets;
   if (givenTargets === undefined) throw new ShapeError("targets: is missing");
   const targets = asTensor("targets", givenTargets);
-  dataOf(name, values);
+  checkUsable(name, values);
   dataOf("targets", targets);
   if (shape.length === 3) return paddedRows(values, targets, layout);
   if (shape.length !== 2) throw new ShapeError(`${name}: expected shape [N, width], or [2B, T, width], got [${shape.join(", ")}]`);

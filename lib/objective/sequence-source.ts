@@ -1,10 +1,11 @@
+import { copyToOut } from "../device.js";
 import { DTypeError, ShapeError } from "../errors.js";
 import { linearTokenLogProbsSteps, linearTokenLogProbsVjpSteps } from "../linear-token-log-probs.js";
 import { describe } from "../native/frame.js";
 import type { Steps } from "../native/operation.js";
 import type { HeadGradients, LinearHead, LogitOptions, TokenLogProbs } from "../native/shared-arguments.js";
 import { sequenceLogProbsSteps, sequenceLogProbsVjpSteps } from "../sequence-log-probs.js";
-import { asTensor, checkOut, copyToOut, type Tensor, type VectorInput } from "../tensor.js";
+import { asTensor, checkOut, type Tensor, type VectorInput } from "../tensor.js";
 import { IGNORED_TARGET, tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
 import {
   type HiddenInput,
@@ -72,10 +73,9 @@ function given(side: string, { logProbs, tokenCounts }: SequenceInput): Sequence
   return {
     logProbs: asTensor(`${side}.logProbs`, logProbs),
     tokenCounts,
-    // biome-ignore lint/correctness/useYield: the gradient is the upstream itself
     *pullBack(upstream, out) {
       checkOut("out.policy.logProbs", out.logProbs, upstream.dtype, upstream.shape);
-      return { logProbs: copyToOut(out.logProbs, upstream) };
+      return { logProbs: yield* copyToOut(out.logProbs, upstream) };
     },
   };
 }

@@ -5,6 +5,7 @@
 
 #include "native/addon/bindings.h"
 #include "native/addon/call.h"
+#include "native/addon/device_memory.h"
 #include "native/addon/environment.h"
 #include "native/core/thread_pool.h"
 
@@ -52,6 +53,10 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("start", Napi::Function::New<start_operation>(env));
   exports.Set("claim", Napi::Function::New<claim_memory>(env));
   exports.Set("release", Napi::Function::New<release_memory>(env));
+  exports.Set("allocate", Napi::Function::New<allocate_memory>(env));
+  exports.Set("free", Napi::Function::New<free_memory>(env));
+  exports.Set("exportDlpack", Napi::Function::New<export_dlpack>(env));
+  exports.Set("importDlpack", Napi::Function::New<import_dlpack>(env));
   exports.Set("backends", Napi::Function::New<backends>(env));
   exports.Set("useBackend", Napi::Function::New<use_backend>(env));
   exports.Set("threads", Napi::Function::New<threads>(env));

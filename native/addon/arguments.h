@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "native/core/checks.h"
+#include "native/core/device_memory.h"
 #include "native/core/job.h"
 #include "native/core/memory_claims.h"
 
@@ -28,6 +29,15 @@ struct TypedMemory {
 };
 TypedMemory typed_memory(Napi::Env env, napi_value array);
 
+/// A tensor of the device that the call works on in the host's memory: what is read of it comes before, what is written goes back
+/// after.
+struct StagedTensor {
+  dpo_tensor on_device;
+  dpo_tensor on_host;
+  bool written;
+  std::vector<char> memory;
+};
+
 /// Reads the arguments of a call in the order in which lib/native/frame.ts wrote them: numbers and the description of each
 /// tensor in the frame, the memory of the tensors as typed arrays.
 class Arguments {
@@ -35,7 +45,10 @@ class Arguments {
   Arguments(Napi::Env env, const double* frame, std::span<const napi_value> buffers)
       : env_(env), frame_(frame), buffers_(buffers) {}
 
+  /// In the host's memory, wherever it is.
   dpo_tensor tensor();
+  /// Where it is: of what only the backend's kernels look into.
+  dpo_tensor resident_tensor();
   double number() { return *frame_++; }
   std::int32_t integer() { return static_cast<std::int32_t>(*frame_++); }
   std::int64_t long_integer() { return static_cast<std::int64_t>(*frame_++); }
@@ -45,8 +58,21 @@ class Arguments {
   std::span<const napi_value> held() const { return held_; }
   const std::vector<dpo_tensor>& results() const { return results_; }
   bool writes_to_caller() const { return writes_to_caller_; }
+  /// Whose device the tensors on a device are on; null without any.
+  const Backend* backend() const { return device_.empty() ? nullptr : &device_.front()->backend(); }
+  std::vector<std::shared_ptr<DeviceMemory>> take_device_memory() { return std::move(device_); }
+  std::vector<StagedTensor> take_staged() { return std::move(staged_); }
 
  private:
+  struct Read {
+    dpo_tensor tensor;
+    bool written;
+  };
+
+  Read read();
+  void locate_on_host(napi_value array, dpo_tensor& tensor);
+  void locate_on_device(napi_value external, std::int64_t offset, dpo_tensor& tensor);
+
   Napi::Env env_;
   const double* frame_;
   std::span<const napi_value> buffers_;
@@ -54,6 +80,8 @@ class Arguments {
   std::vector<MemoryRange> memory_;
   std::vector<napi_value> held_;
   std::vector<dpo_tensor> results_;
+  std::vector<std::shared_ptr<DeviceMemory>> device_;
+  std::vector<StagedTensor> staged_;
   bool writes_to_caller_ = false;
 };
 

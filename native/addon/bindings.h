@@ -4,6 +4,7 @@
 
 namespace dpo {
 
+Operation read_copy(Arguments& in);
 Operation read_token_log_probs(Arguments& in);
 Operation read_token_log_probs_vjp(Arguments& in);
 Operation read_linear_token_log_probs(Arguments& in);
@@ -48,6 +49,7 @@ bool has(const dpo_backend& backend) {
 
 /// Every operation that JavaScript can call.
 inline constexpr Binding kBindings[] = {
+    {"copy", read_copy, has<&dpo_backend::copy>},
     {"tokenLogProbs", read_token_log_probs, has<&dpo_backend::token_log_probs>},
     {"tokenLogProbsVjp", read_token_log_probs_vjp, has<&dpo_backend::token_log_probs_vjp>},
     {"linearTokenLogProbs", read_linear_token_log_probs, has<&dpo_backend::linear_token_log_probs>},

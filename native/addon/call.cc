@@ -4,6 +4,7 @@
 #include <new>
 
 #include "native/addon/bindings.h"
+#include "native/addon/device_memory.h"
 #include "native/addon/environment.h"
 
 namespace dpo {
@@ -15,15 +16,31 @@ struct Call {
   dpo_job job;
   const dpo_backend* backend = nullptr;
   std::unique_ptr<MemoryClaim> claim;
+  std::vector<std::shared_ptr<DeviceMemory>> device_memory;
+  std::vector<StagedTensor> staged;
 
   void run() noexcept {
     try {
-      job.status = operation.check_contents();
+      for (const StagedTensor& tensor : staged) {
+        if (job.status.ok() && !tensor.written) copy(tensor.on_device, tensor.on_host);
+      }
+      if (job.status.ok()) job.status = operation.check_contents();
       if (job.status.ok()) operation.run(*backend, &job);
+      for (const StagedTensor& tensor : staged) {
+        if (job.status.ok() && tensor.written) copy(tensor.on_host, tensor.on_device);
+      }
     } catch (const std::bad_alloc&) {
       job.status = {DPO_ERR_MEMORY, -1, "out of memory"};
     }
     job.workspace.clear();
+  }
+
+ private:
+  void copy(const dpo_tensor& from, const dpo_tensor& to) {
+    const dpo_copy_args args{from, to};
+    dpo_job copying;
+    backend->copy(&copying, &args);
+    if (!copying.status.ok()) job.status = copying.status;
   }
 };
 
@@ -44,11 +61,14 @@ std::vector<napi_value> prepare(const Napi::CallbackInfo& info, std::size_t firs
   call.job.writes_to_caller = in.writes_to_caller();
   call.job.status = in.status().ok() ? call.operation.status : in.status();
   if (!call.job.status.ok()) return {};
-  if (!environment.backend()) {
+  const Backend* backend = in.backend() ? in.backend() : environment.backend();
+  if (!backend) {
     call.job.status = {DPO_ERR_BACKEND, -1, environment.why_no_backend()};
     return {};
   }
-  call.backend = environment.backend()->table;
+  call.backend = backend->table;
+  call.device_memory = in.take_device_memory();
+  call.staged = in.take_staged();
   if (!info[2].ToBoolean()) {
     call.claim = std::make_unique<MemoryClaim>(in.memory());
     if (!call.claim->claimed()) call.job.status = memory_in_use();
@@ -77,6 +97,7 @@ struct AsyncCall {
   static void complete(napi_env env, napi_status, void* data) {
     const std::unique_ptr<AsyncCall> self(static_cast<AsyncCall*>(data));
     self->call.claim.reset();
+    self->call.device_memory.clear();
     // When the environment is being torn down nothing can be resolved any more; both calls then fail harmlessly.
     napi_resolve_deferred(env, self->deferred, outcome(env, self->call.job.status));
     napi_delete_async_work(env, self->work);
@@ -125,6 +146,8 @@ Napi::Value claim_memory(const Napi::CallbackInfo& info) {
   for (std::size_t i = 1; i < info.Length(); ++i) {
     const TypedMemory memory = typed_memory(info.Env(), info[i]);
     if (memory.data) ranges.push_back({memory.data, memory.bytes, i > inputs});
+    if (const auto device = device_memory(info.Env(), info[i]))
+      ranges.push_back({device->data(), device->bytes(), i > inputs});
   }
   auto claim = std::make_unique<MemoryClaim>(ranges);
   if (!claim->claimed()) return outcome(info.Env(), memory_in_use());

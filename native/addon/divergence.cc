@@ -30,27 +30,27 @@ dpo_divergence_kind read_divergence_kind(Arguments& in) {
 
 Operation read_divergence(Arguments& in) {
   dpo_divergence_args args{};
-  args.policy = in.tensor();
-  args.reference = in.tensor();
+  args.policy = in.resident_tensor();
+  args.reference = in.resident_tensor();
   args.targets = in.tensor();
   args.divergence = read_divergence_kind(in);
   args.options = read_logit_options(in);
-  args.generator_values = in.tensor();
-  args.generator_slopes = in.tensor();
+  args.generator_values = in.resident_tensor();
+  args.generator_slopes = in.resident_tensor();
   args.upstream = in.tensor();
   args.target_upstream = in.tensor();
-  args.values = in.tensor();
-  args.grad_policy = in.tensor();
+  args.values = in.resident_tensor();
+  args.grad_policy = in.resident_tensor();
   return operation(args, &dpo_backend::divergence);
 }
 
 Operation read_density_ratios(Arguments& in) {
   dpo_density_ratios_args args{};
-  args.policy = in.tensor();
-  args.reference = in.tensor();
+  args.policy = in.resident_tensor();
+  args.reference = in.resident_tensor();
   args.targets = in.tensor();
   args.options = read_logit_options(in);
-  args.ratios = in.tensor();
+  args.ratios = in.resident_tensor();
   return operation(args, &dpo_backend::density_ratios);
 }
 

@@ -13,7 +13,7 @@ Operation read_linear_divergence(Arguments& in) {
   args.memory_limit = in.long_integer();
   args.upstream = in.tensor();
   args.target_upstream = in.tensor();
-  args.values = in.tensor();
+  args.values = in.resident_tensor();
   args.grads = read_linear_head_gradients(in);
   return operation(args, &dpo_backend::linear_divergence);
 }

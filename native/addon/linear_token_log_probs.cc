@@ -9,10 +9,10 @@ Operation read_linear_token_log_probs(Arguments& in) {
   args.targets = in.tensor();
   args.options = read_logit_options(in);
   args.memory_limit = in.long_integer();
-  args.log_probs = in.tensor();
+  args.log_probs = in.resident_tensor();
   args.log_sum_exp = in.tensor();
-  args.entropy = in.tensor();
-  args.mean_logit = in.tensor();
+  args.entropy = in.resident_tensor();
+  args.mean_logit = in.resident_tensor();
   return operation(args, &dpo_backend::linear_token_log_probs);
 }
 

@@ -22,17 +22,17 @@ inline dpo_sequence_options read_sequence_options(Arguments& in) {
 
 inline dpo_linear_head read_linear_head(Arguments& in) {
   dpo_linear_head head{};
-  head.hidden = in.tensor();
-  head.weight = in.tensor();
-  head.bias = in.tensor();
+  head.hidden = in.resident_tensor();
+  head.weight = in.resident_tensor();
+  head.bias = in.resident_tensor();
   return head;
 }
 
 inline dpo_linear_head_gradients read_linear_head_gradients(Arguments& in) {
   dpo_linear_head_gradients grads{};
-  grads.hidden = in.tensor();
-  grads.weight = in.tensor();
-  grads.bias = in.tensor();
+  grads.hidden = in.resident_tensor();
+  grads.weight = in.resident_tensor();
+  grads.bias = in.resident_tensor();
   return grads;
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "native/core/copy.h"
 #include "native/core/covariance.h"
 #include "native/core/divergence.h"
 #include "native/core/gram.h"
@@ -25,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct of the ABI changes; a backend of another number is not used. */
-#define DPO_ABI_VERSION 3
+#define DPO_ABI_VERSION 4
 
 #if defined(_WIN32)
 #define DPO_EXPORT __declspec(dllexport)
@@ -63,6 +64,12 @@ typedef struct dpo_backend {
   /* How well it would run here; 0 = not at all. Writes one sentence saying why to reason. */
   int32_t (*score)(char* reason, size_t capacity);
 
+  /* Memory of its device, for tensors at DPO_DEVICE; both null where it works in the host's memory alone. device_allocate
+   * returns NULL and writes one sentence saying why to reason. device_free is given what it returned, when no call uses it. */
+  void* (*device_allocate)(size_t bytes, char* reason, size_t capacity);
+  void (*device_free)(void* memory);
+
+  dpo_status (*copy)(dpo_job*, const dpo_copy_args*);
   dpo_status (*token_log_probs)(dpo_job*, const dpo_token_log_probs_args*);
   dpo_status (*token_log_probs_vjp)(dpo_job*, const dpo_token_log_probs_vjp_args*);
   dpo_status (*linear_token_log_probs)(dpo_job*, const dpo_linear_token_log_probs_args*);

@@ -5,6 +5,7 @@
 
 namespace dpo::cpu {
 
+dpo_status copy(dpo_job* job, const dpo_copy_args* args);
 dpo_status token_log_probs(dpo_job* job, const dpo_token_log_probs_args* args);
 dpo_status token_log_probs_vjp(dpo_job* job, const dpo_token_log_probs_vjp_args* args);
 dpo_status linear_token_log_probs(dpo_job* job, const dpo_linear_token_log_probs_args* args);

@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "native/cuda/call.h"
+#include "native/cuda/device_memory.h"
 #include "native/cuda/operations.h"
 
 namespace dpo::cuda {
@@ -38,6 +39,9 @@ constexpr dpo_backend make_backend() {
   backend.name = DPO_CUDA_NAME;
   backend.variant = DPO_CUDA_VARIANT;
   backend.score = score;
+  backend.device_allocate = allocate_device_memory;
+  backend.device_free = free_device_memory;
+  backend.copy = copy;
   backend.token_log_probs = token_log_probs;
   backend.token_log_probs_vjp = token_log_probs_vjp;
   backend.sequence_log_probs = sequence_log_probs;

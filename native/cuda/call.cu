@@ -94,6 +94,7 @@ const void* Call::upload_bytes(const void* from, std::size_t bytes) {
 
 void* Call::result(const dpo_tensor& tensor) {
   if (!tensor.data) return nullptr;
+  if (tensor.place == DPO_DEVICE && host->discards_results(job_)) return tensor.data;
   void* memory = allocate_bytes(bytes_of(tensor));
   if (memory) results_.push_back({tensor, memory});
   return memory;
@@ -108,13 +109,20 @@ void Call::read_bytes(void* to, const void* from, std::size_t bytes) {
   if (ok()) check(cudaStreamSynchronize(stream_), "a kernel");
 }
 
+dpo_status Call::copy(const dpo_tensor& from, const dpo_tensor& to) {
+  if (ok()) status_ = host->begin_writes(job_);
+  if (ok()) check(cudaMemcpyAsync(to.data, from.data, bytes_of(from), cudaMemcpyDefault, stream_), "a copy");
+  if (ok()) check(cudaStreamSynchronize(stream_), "a copy");
+  return status_;
+}
+
 dpo_status Call::finish() {
   if (ok()) check(cudaStreamSynchronize(stream_), "a kernel");
   if (ok()) status_ = host->begin_writes(job_);
   for (const Result& result : results_) {
     if (ok())
-      check(cudaMemcpyAsync(result.tensor.data, result.memory, bytes_of(result.tensor), cudaMemcpyDeviceToHost, stream_),
-            "a download");
+      check(cudaMemcpyAsync(result.tensor.data, result.memory, bytes_of(result.tensor), cudaMemcpyDefault, stream_),
+            "a result");
   }
   if (ok()) check(cudaStreamSynchronize(stream_), "a download");
   return status_;

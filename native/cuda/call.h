@@ -38,13 +38,15 @@ class Call {
     return static_cast<T*>(allocate_bytes(static_cast<std::size_t>(count) * sizeof(T)));
   }
 
-  /// What a tensor holds, on the device; null where it is absent.
+  /// What a tensor holds, on the device, where it may be already; null where it is absent.
   template <class T>
   const T* input(const dpo_tensor& tensor) {
-    return static_cast<const T*>(tensor.data ? upload_bytes(tensor.data, bytes_of(tensor)) : nullptr);
+    if (!tensor.data || tensor.place == DPO_DEVICE) return static_cast<const T*>(tensor.data);
+    return static_cast<const T*>(upload_bytes(tensor.data, bytes_of(tensor)));
   }
 
-  /// Device memory for a result, which finish() writes to the tensor; null where it is absent.
+  /// Device memory for a result, which finish() writes to the tensor; null where it is absent. The tensor's own memory where that
+  /// is on the device and nobody sees it if the call fails.
   template <class T>
   T* output(const dpo_tensor& tensor) {
     return static_cast<T*>(result(tensor));
@@ -60,6 +62,9 @@ class Call {
     config.stream = stream_;
     check(cudaLaunchKernelEx(&config, kernel, std::forward<Actual>(arguments)...), "a launch");
   }
+
+  /// Copies all elements, and ends the call.
+  dpo_status copy(const dpo_tensor& from, const dpo_tensor& to);
 
   /// All bytes to `byte`.
   void fill(void* memory, int byte, std::size_t bytes);

@@ -15,6 +15,13 @@ struct CUstream_st {
 
 namespace {
 
+/// Work of the default stream is done at once: nobody would wait for it.
+cudaError_t enqueue_step(cudaStream_t stream, std::function<cudaError_t()> step) {
+  if (!stream) return step();
+  stream->work.push_back(std::move(step));
+  return cudaSuccess;
+}
+
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local std::string failure;
 
@@ -49,6 +56,8 @@ class Allocations {
     const auto offset = static_cast<std::size_t>(static_cast<const char*>(memory) - static_cast<char*>(begin));
     return offset <= size && bytes <= size - offset;
   }
+  /// Whether a copy may be told to find out by itself where this is.
+  bool holds_all_or_none(const void* memory, std::size_t bytes) { return !holds(memory, 1) || holds(memory, bytes); }
 
  private:
   std::mutex mutex_;
@@ -65,15 +74,14 @@ Allocations& allocations() {
 namespace dpo::simt {
 
 cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, std::function<void()> kernel) {
-  config.stream->work.push_back([config, kernel = std::move(kernel)] {
+  return enqueue_step(config.stream, [config, kernel = std::move(kernel)] {
     failure = run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, kernel);
     return failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
   });
-  return cudaSuccess;
 }
 
 void enqueue(cudaStream_t stream, std::function<void()> work) {
-  stream->work.push_back([work = std::move(work)] {
+  enqueue_step(stream, [work = std::move(work)] {
     work();
     return cudaSuccess;
   });
@@ -138,7 +146,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   std::vector<std::function<cudaError_t()>> work;
-  std::swap(work, stream->work);
+  if (stream) std::swap(work, stream->work);
   cudaError_t first = cudaSuccess;
   for (const auto& step : work) {
     const cudaError_t error = step();
@@ -155,27 +163,25 @@ cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
 }
 
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream) {
-  stream->work.push_back([memory] { return allocations().give_back(memory) ? cudaSuccess : cudaErrorInvalidValue; });
-  return cudaSuccess;
+  return enqueue_step(stream, [memory] { return allocations().give_back(memory) ? cudaSuccess : cudaErrorInvalidValue; });
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
-  stream->work.push_back([=] {
-    if (kind != cudaMemcpyHostToDevice && !allocations().holds(from, bytes)) return cudaErrorInvalidValue;
-    if (kind != cudaMemcpyDeviceToHost && !allocations().holds(to, bytes)) return cudaErrorInvalidValue;
+  return enqueue_step(stream, [=] {
+    if (kind == cudaMemcpyDeviceToHost && !allocations().holds(from, bytes)) return cudaErrorInvalidValue;
+    if (kind == cudaMemcpyHostToDevice && !allocations().holds(to, bytes)) return cudaErrorInvalidValue;
+    if (!allocations().holds_all_or_none(from, bytes) || !allocations().holds_all_or_none(to, bytes)) return cudaErrorInvalidValue;
     std::memcpy(to, from, bytes);
     return cudaSuccess;
   });
-  return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStream_t stream) {
-  stream->work.push_back([=] {
+  return enqueue_step(stream, [=] {
     if (!allocations().holds(memory, bytes)) return cudaErrorInvalidValue;
     std::memset(memory, value, bytes);
     return cudaSuccess;
   });
-  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
