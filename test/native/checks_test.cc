@@ -17,17 +17,17 @@ constexpr double kInf = std::numeric_limits<double>::infinity();
 /// What a tensor of this shape looks like to checks that do not read it.
 dpo_tensor shaped(std::initializer_list<std::int64_t> shape, std::int32_t dtype = DPO_F32) {
   static float anything = 0;
-  dpo_tensor tensor{.data = &anything, .shape = {}, .rank = static_cast<std::int32_t>(shape.size()), .dtype = dtype};
+  dpo_tensor tensor{.data = &anything, .shape = {}, .rank = static_cast<std::int32_t>(shape.size()), .dtype = dtype, .place = DPO_HOST};
   std::copy(shape.begin(), shape.end(), tensor.shape);
   return tensor;
 }
 
 template <class T>
 dpo_tensor holding(std::vector<T>& values, std::int32_t dtype) {
-  return {.data = values.data(), .shape = {static_cast<std::int64_t>(values.size())}, .rank = 1, .dtype = dtype};
+  return {.data = values.data(), .shape = {static_cast<std::int64_t>(values.size())}, .rank = 1, .dtype = dtype, .place = DPO_HOST};
 }
 
-const dpo_tensor kMissing{.data = nullptr, .shape = {}, .rank = 0, .dtype = DPO_F32};
+const dpo_tensor kMissing{.data = nullptr, .shape = {}, .rank = 0, .dtype = DPO_F32, .place = DPO_HOST};
 
 void expect(const Checks& checks, dpo_status code, const std::string& message, std::int64_t index = -1) {
   EXPECT_EQ(checks.status().code, code) << checks.status().message;

@@ -4,6 +4,7 @@
  * t = ln p/q, whose Σ q·(eᵗ − 1) = 0, so that D = Σ q·h(t) with h(t) = f(eᵗ) − f(1) − f′(1)(eᵗ − 1) ≥ 0.
  */
 
+import { remembered } from "../remember.js";
 import { at, dot, IGNORED_TARGET, logSumExp, type Numbers, requireLength, row, sum } from "./numbers.js";
 import type { LogitOptions } from "./token-log-probs.js";
 import { type TransportSpec, transport } from "./transport.js";
@@ -507,7 +508,9 @@ export interface DivergenceTruth {
   readonly termSums: Float64Array;
 }
 
-export function divergenceTruth(inputs: DivergenceInputs): DivergenceTruth {
+export const divergenceTruth = remembered(divergenceTruthOf);
+
+function divergenceTruthOf(inputs: DivergenceInputs): DivergenceTruth {
   const { rows, targets, targetUpstream, spec } = inputs;
   const width = inputs.policy.length / rows;
   requireLength(inputs.reference, inputs.policy.length, "reference");

@@ -1,6 +1,7 @@
 /** Reference for matrices of kernels: every pair of rows on the tape of kernels.ts, in float64. */
 
 import type { Kernel } from "dpo-kernels";
+import { remembered } from "../remember.js";
 import { type Gradient, type KernelInputs, logKernelGradients, logKernelTruth } from "./kernels.js";
 import { at, type Numbers } from "./numbers.js";
 
@@ -32,12 +33,16 @@ export function pairsOf({ x, y = x, width }: GramInputs): KernelInputs {
   return { u, v, width };
 }
 
-export function gramTruth(kernel: Kernel, inputs: GramInputs): Float64Array {
+export const gramTruth = remembered(gramTruthOf);
+
+function gramTruthOf(kernel: Kernel, inputs: GramInputs): Float64Array {
   return logKernelTruth(kernel, pairsOf(inputs)).logK.map(Math.exp);
 }
 
 /** Gradients of Σ upstream·K. */
-export function gramGradients(kernel: Kernel, inputs: GramInputs, upstream: Numbers): GramTruthGradients {
+export const gramGradients = remembered(gramGradientsOf);
+
+function gramGradientsOf(kernel: Kernel, inputs: GramInputs, upstream: Numbers): GramTruthGradients {
   const { x, y, width } = inputs;
   const k = gramTruth(kernel, inputs);
   const ofLogs = k.map((value, pair) => value * at(upstream, pair));
@@ -64,7 +69,9 @@ function sumOf(a: Gradient, b: Gradient): Gradient {
 }
 
 /** Biased or unbiased MMD², from the formula. */
-export function mmdTruth(kernel: Kernel, x: Numbers, y: Numbers, width: number, unbiased: boolean): number {
+export const mmdTruth = remembered(mmdTruthOf);
+
+function mmdTruthOf(kernel: Kernel, x: Numbers, y: Numbers, width: number, unbiased: boolean): number {
   const within = (rows: Numbers): number => {
     const n = rows.length / width;
     const k = gramTruth(kernel, { x: rows, width });

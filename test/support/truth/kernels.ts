@@ -1,6 +1,7 @@
 /** Reference for every kernel and for mixtures: SPEC 3's formulas as they stand there, in float64, differentiated on a tape. */
 
 import type { FormulaKernel, Kernel, MixtureKernel } from "dpo-kernels";
+import { remembered } from "../remember.js";
 import { at, type Numbers, row } from "./numbers.js";
 import { Tape, type Term } from "./tape.js";
 
@@ -37,7 +38,9 @@ export interface KernelGradients {
 /** Parameters by name, on a tape. */
 type Parameters = Readonly<Record<string, readonly Term[]>>;
 
-export function logKernelTruth(kernel: Kernel, inputs: KernelInputs): KernelTruth {
+export const logKernelTruth = remembered(logKernelTruthOf);
+
+function logKernelTruthOf(kernel: Kernel, inputs: KernelInputs): KernelTruth {
   const rows = rowsOf(inputs);
   const evaluations = rows.map((i) => evaluate(kernel, inputs, i));
   const [first] = evaluations;
@@ -53,7 +56,9 @@ export function logKernelTruth(kernel: Kernel, inputs: KernelInputs): KernelTrut
 }
 
 /** Gradients of Σ upstream·logK + entropyUpstream·Σ_groups H. */
-export function logKernelGradients(kernel: Kernel, inputs: KernelInputs, upstream: Numbers, entropyUpstream = 0): KernelGradients {
+export const logKernelGradients = remembered(logKernelGradientsOf);
+
+function logKernelGradientsOf(kernel: Kernel, inputs: KernelInputs, upstream: Numbers, entropyUpstream = 0): KernelGradients {
   const { width } = inputs;
   const rows = rowsOf(inputs);
   const zeros = (size: number): Gradient => ({ values: new Float64Array(size), termSums: new Float64Array(size) });

@@ -1,5 +1,6 @@
 /** Reference for linear_token_log_probs: token log-probabilities of logits = hidden·weightᵀ + bias, all held at once. */
 
+import { remembered } from "../remember.js";
 import { at, type Numbers, requireLength } from "./numbers.js";
 import { type LogitOptions, type TokenLogProbs, tokenLogProbs, tokenLogProbsVjp } from "./token-log-probs.js";
 
@@ -27,13 +28,17 @@ export interface LinearTokenLogProbsVjp extends LinearGradients {
   readonly termSums: LinearGradients;
 }
 
-export function linearTokenLogProbs(inputs: LinearTokenLogProbsInputs): TokenLogProbs {
+export const linearTokenLogProbs = remembered(linearTokenLogProbsOf);
+
+function linearTokenLogProbsOf(inputs: LinearTokenLogProbsInputs): TokenLogProbs {
   const { targets, temperature, softcap } = inputs;
   return tokenLogProbs({ logits: linearLogits(inputs), targets, temperature, softcap });
 }
 
 /** The gradients of Σ upstream·logProbs. `bias` is always given; without a bias, ignore it. */
-export function linearTokenLogProbsVjp(inputs: LinearTokenLogProbsInputs & { readonly upstream: Numbers }): LinearTokenLogProbsVjp {
+export const linearTokenLogProbsVjp = remembered(linearTokenLogProbsVjpOf);
+
+function linearTokenLogProbsVjpOf(inputs: LinearTokenLogProbsInputs & { readonly upstream: Numbers }): LinearTokenLogProbsVjp {
   const { targets, upstream, temperature, softcap } = inputs;
   const logits = linearLogits(inputs);
   const ofLogits = tokenLogProbsVjp({ logits, targets, upstream, logitTerms: linearLogitTerms(inputs), temperature, softcap });

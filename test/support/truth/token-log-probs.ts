@@ -3,6 +3,7 @@
  * z = softcap·tanh(logit/softcap)/temperature. A row whose target is ignored gives 0 everywhere.
  */
 
+import { remembered } from "../remember.js";
 import { at, dot, IGNORED_TARGET, logSumExp, type Numbers, requireLength, row } from "./numbers.js";
 
 export interface LogitOptions {
@@ -29,7 +30,9 @@ export interface TokenLogProbsVjp {
   readonly termSums: { readonly logits: Float64Array };
 }
 
-export function tokenLogProbs({ logits, targets, ...options }: TokenLogProbsInputs): TokenLogProbs {
+export const tokenLogProbs = remembered(tokenLogProbsOf);
+
+function tokenLogProbsOf({ logits, targets, ...options }: TokenLogProbsInputs): TokenLogProbs {
   const rows = targets.length;
   const width = widthOf(logits, rows);
   const result = {
@@ -58,7 +61,9 @@ export interface TokenLogProbsVjpInputs extends TokenLogProbsInputs {
 }
 
 /** The gradient of Σ upstream·logProbs. */
-export function tokenLogProbsVjp({ logits, targets, upstream, logitTerms, ...options }: TokenLogProbsVjpInputs): TokenLogProbsVjp {
+export const tokenLogProbsVjp = remembered(tokenLogProbsVjpOf);
+
+function tokenLogProbsVjpOf({ logits, targets, upstream, logitTerms, ...options }: TokenLogProbsVjpInputs): TokenLogProbsVjp {
   const rows = targets.length;
   const width = widthOf(logits, rows);
   requireLength(upstream, rows, "upstream");

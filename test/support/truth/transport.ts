@@ -3,6 +3,7 @@
  * Sinkhorn iterations in the log domain (Peyré & Cuturi, Computational Optimal Transport, section 4.4), run until next to nothing moves.
  */
 
+import { remembered } from "../remember.js";
 import { at, dot, logSumExp, type Numbers } from "./numbers.js";
 
 export interface TransportSpec {
@@ -30,7 +31,9 @@ interface Dual {
   readonly potential: Float64Array;
 }
 
-export function transport(spec: TransportSpec, p: Float64Array, q: Float64Array): Transport {
+export const transport = remembered(transportOf);
+
+function transportOf(spec: TransportSpec, p: Float64Array, q: Float64Array): Transport {
   const support = unionOfLargest(p, q, spec.topK ?? p.length);
   const [restrictedP, restrictedQ] = [restricted(p, support), restricted(q, support)];
   const cost = support.flatMap((i) => support.map((j) => at(spec.cost, i * p.length + j)));
