@@ -51,6 +51,7 @@ constexpr dpo_backend make_backend() {
   backend.preference = preference;
   backend.linear_preference = linear_preference;
   backend.divergence = divergence;
+  backend.linear_divergence = linear_divergence;
   backend.density_ratios = density_ratios;
   backend.cholesky = cholesky;
   backend.cholesky_vjp = cholesky_vjp;

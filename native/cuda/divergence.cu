@@ -1,5 +1,6 @@
 #include "native/core/divergence.h"
 
+#include "native/cuda/divergence_launch.h"
 #include "native/cuda/logit_check.h"
 #include "native/cuda/operations.h"
 #include "native/cuda/point_divergence.h"
@@ -23,90 +24,88 @@ bool wants_double(const Functor& functor, const dpo_logit_options& options) {
   return false;
 }
 
+template <class S, class Functor>
+void launch_points(Call& call, const DivergenceRows<S>& rows, const dpo_logit_options& options, const Functor& functor) {
+  if constexpr (requires { functor.explodes(); }) {
+    if (wants_double(functor, options)) {
+      launch_rows<S, double>(call, rows, options, PointDivergence<Functor>{functor});
+      return;
+    }
+  }
+  launch_rows<S, compute_t<S>>(call, rows, options, PointDivergence<Functor>{functor});
+}
+
 template <class S>
-class DivergenceCall {
- public:
-  DivergenceCall(Call& call, const dpo_divergence_args& args)
-      : call_(call),
-        args_(args),
-        rows_{call.input<S>(args.policy),
-              call.input<S>(args.reference),
-              call.input<std::int32_t>(args.targets),
-              args.policy.shape[0],
-              args.policy.shape[1],
-              Scalars::of(call, args.upstream),
-              Scalars::of(call, args.target_upstream),
-              call.output<compute_t<S>>(args.values),
-              call.output<S>(args.grad_policy),
-              first_bad_row(call)} {}
-
-  dpo_status run() {
-    const auto kind = static_cast<Divergence>(args_.divergence.kind);
-    const bool is_point = math::with_divergence(kind, args_.divergence.parameter, [&](const auto& functor) {
-      launch(functor);
-      return true;
-    });
-    if (!is_point) launch_whole_rows(kind);
-    return finish();
+dpo_status finish(Call& call, const dpo_divergence_args& args, const DivergenceRows<S>& rows) {
+  const unsigned long long failure = call.read(rows.failure);
+  if (!call.ok() || failure == kNoRow) return call.finish();
+  const auto row = static_cast<std::int64_t>(failure / DivergenceRows<S>::kStates);
+  switch (static_cast<RowState>(failure % DivergenceRows<S>::kStates)) {
+    case RowState::bad_policy:
+      return nonfinite_logit(call, "policy", args.policy, rows.policy, row);
+    case RowState::bad_reference:
+      return nonfinite_logit(call, "reference", args.reference, rows.reference, row);
+    default:
+      return infinite_divergence(call, row);
   }
+}
 
- private:
-  template <class Functor>
-  void launch(const Functor& functor) {
-    if constexpr (requires { functor.explodes(); }) {
-      if (wants_double(functor, args_.options)) {
-        launch_rows<S, double>(call_, rows_, args_.options, PointDivergence<Functor>{functor});
-        return;
-      }
-    }
-    launch_rows<S, compute_t<S>>(call_, rows_, args_.options, PointDivergence<Functor>{functor});
-  }
-
-  void launch_whole_rows(Divergence kind) {
-    switch (kind) {
-      case Divergence::renyi:
-        launch_rows<S, double>(call_, rows_, args_.options, MaxLogRatio{});
-        break;
-      case Divergence::f:
-        launch_rows<S, double>(
-            call_, rows_, args_.options,
-            GeneratorDivergence{call_.input<double>(args_.generator_values), call_.input<double>(args_.generator_slopes)});
-        break;
-      case Divergence::wasserstein:
-        launch_rows<S, double>(
-            call_, rows_, args_.options,
-            OrderedTransport{args_.divergence.parameter, call_.allocate<double>(row_blocks(rows_) * rows_.columns)});
-        break;
-      default:
-        call_.fail(DPO_ERR_BACKEND, "divergence: wasserstein on a cost is not supported on this backend");
-    }
-  }
-
-  dpo_status finish() {
-    const unsigned long long failure = call_.read(rows_.failure);
-    if (!call_.ok() || failure == kNoRow) return call_.finish();
-    const auto row = static_cast<std::int64_t>(failure / DivergenceRows<S>::kStates);
-    switch (static_cast<RowState>(failure % DivergenceRows<S>::kStates)) {
-      case RowState::bad_policy:
-        return nonfinite_logit(call_, "policy", args_.policy, rows_.policy, row);
-      case RowState::bad_reference:
-        return nonfinite_logit(call_, "reference", args_.reference, rows_.reference, row);
-      default:
-        return call_.fail_at(row, DPO_ERR_NONFINITE, "divergence: is infinite in row %lld, and so has no gradient there",
-                             static_cast<long long>(row));
-    }
-  }
-
-  Call& call_;
-  const dpo_divergence_args& args_;
-  DivergenceRows<S> rows_;
-};
+template <class S>
+dpo_status evaluate(Call& call, const dpo_divergence_args& args) {
+  const DivergenceRows<S> rows{call.input<S>(args.policy),
+                               call.input<S>(args.reference),
+                               call.input<std::int32_t>(args.targets),
+                               args.policy.shape[0],
+                               args.policy.shape[1],
+                               Scalars::of(call, args.upstream),
+                               Scalars::of(call, args.target_upstream),
+                               call.output<compute_t<S>>(args.values),
+                               call.output<S>(args.grad_policy),
+                               first_bad_row(call)};
+  launch_divergence(call, rows, args.divergence, args.options,
+                    {call.input<double>(args.generator_values), call.input<double>(args.generator_slopes)});
+  return finish(call, args, rows);
+}
 
 }  // namespace
 
+template <class S>
+void launch_divergence(Call& call, const DivergenceRows<S>& rows, const dpo_divergence_kind& of, const dpo_logit_options& options,
+                       const GeneratorTables& generator) {
+  const auto kind = static_cast<Divergence>(of.kind);
+  const bool is_point = math::with_divergence(kind, of.parameter, [&](const auto& functor) {
+    launch_points(call, rows, options, functor);
+    return true;
+  });
+  if (is_point) return;
+  switch (kind) {
+    case Divergence::renyi:
+      launch_rows<S, double>(call, rows, options, MaxLogRatio{});
+      break;
+    case Divergence::f:
+      launch_rows<S, double>(call, rows, options, GeneratorDivergence{generator.values, generator.slopes});
+      break;
+    case Divergence::wasserstein:
+      launch_rows<S, double>(call, rows, options,
+                             OrderedTransport{of.parameter, call.allocate<double>(row_blocks(rows) * rows.columns)});
+      break;
+    default:
+      call.fail(DPO_ERR_BACKEND, "divergence: wasserstein on a cost is not supported on this backend");
+  }
+}
+
+template void launch_divergence<float>(Call&, const DivergenceRows<float>&, const dpo_divergence_kind&, const dpo_logit_options&,
+                                       const GeneratorTables&);
+template void launch_divergence<double>(Call&, const DivergenceRows<double>&, const dpo_divergence_kind&,
+                                        const dpo_logit_options&, const GeneratorTables&);
+
+std::int64_t divergence_row_bytes(const dpo_divergence_kind& of, std::int64_t columns) {
+  return static_cast<Divergence>(of.kind) == Divergence::wasserstein ? columns * static_cast<std::int64_t>(sizeof(double)) : 0;
+}
+
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args) {
   return dispatch_storage(args->policy.dtype,
-                          [&]<class S>() { return run(job, [&](Call& call) { return DivergenceCall<S>(call, *args).run(); }); });
+                          [&]<class S>() { return run(job, [&](Call& call) { return evaluate<S>(call, *args); }); });
 }
 
 }  // namespace dpo::cuda

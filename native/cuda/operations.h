@@ -15,6 +15,7 @@ dpo_status linear_token_log_probs_vjp(dpo_job* job, const dpo_linear_token_log_p
 dpo_status preference(dpo_job* job, const dpo_preference_args* args);
 dpo_status linear_preference(dpo_job* job, const dpo_linear_preference_args* args);
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args);
+dpo_status linear_divergence(dpo_job* job, const dpo_linear_divergence_args* args);
 dpo_status density_ratios(dpo_job* job, const dpo_density_ratios_args* args);
 dpo_status cholesky(dpo_job* job, const dpo_cholesky_args* args);
 dpo_status cholesky_vjp(dpo_job* job, const dpo_cholesky_vjp_args* args);
