@@ -541,4 +541,4 @@ describeBackends(() => {
       await expectRefusal(faces, { ...given, kind, reduction: "median" as never }, range(/reduction/));
     });
   });
-});
+}, ["linearDivergence", "divergence"]);
