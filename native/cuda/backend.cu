@@ -54,6 +54,7 @@ constexpr dpo_backend make_backend() {
   backend.solve_triangular_vjp = solve_triangular_vjp;
   backend.eigh = eigh;
   backend.eigh_vjp = eigh_vjp;
+  backend.random_frequencies = random_frequencies;
   return backend;
 }
 
