@@ -55,6 +55,8 @@ constexpr dpo_backend make_backend() {
   backend.eigh = eigh;
   backend.eigh_vjp = eigh_vjp;
   backend.random_frequencies = random_frequencies;
+  backend.random_features = random_features;
+  backend.random_features_vjp = random_features_vjp;
   return backend;
 }
 
