@@ -57,6 +57,8 @@ constexpr dpo_backend make_backend() {
   backend.random_frequencies = random_frequencies;
   backend.random_features = random_features;
   backend.random_features_vjp = random_features_vjp;
+  backend.covariance = covariance;
+  backend.gaussian_noise_scale = gaussian_noise_scale;
   return backend;
 }
 
