@@ -45,7 +45,8 @@ __global__ void average_parts(const double* parts, std::int64_t count, std::int6
 template <class S>
 void find_mean(Call& call, const S* x, std::int64_t rows, std::int64_t depth, double* mean) {
   constexpr std::int64_t kLeastRows = 1024, kMostParts = 1024;
-  const std::int64_t rows_each = std::max(kLeastRows, (rows + kMostParts - 1) / kMostParts), count = (rows + rows_each - 1) / rows_each;
+  const std::int64_t rows_each = std::max(kLeastRows, (rows + kMostParts - 1) / kMostParts),
+                     count = (rows + rows_each - 1) / rows_each;
   auto* parts = call.allocate<double>(count * depth);
   const dim3 blocks{static_cast<unsigned>((depth + kWarpSize - 1) / kWarpSize), static_cast<unsigned>(count), 1};
   call.launch(sum_column_parts<S>, {blocks, kColumnThreads, kColumnThreads * sizeof(double)}, x, rows, depth, rows_each, parts);
@@ -169,7 +170,8 @@ double shrink_by_method(Call& call, const dpo_covariance_args& args, const RowSu
 }
 
 /// Rows of vectors times their eigenvalues, those below 0 as 0.
-__global__ void weigh_vectors(const double* vectors, const double* values, std::int64_t n, const Magnitude* magnitude, double* to) {
+__global__ void weigh_vectors(const double* vectors, const double* values, std::int64_t n, const Magnitude* magnitude,
+                              double* to) {
   const int exponent = exponent_of(*magnitude);
   for_each_element(n, n, [&](std::int64_t k, std::int64_t, std::int64_t index) {
     to[index] = values[k] > 0 ? std::ldexp(values[k], exponent) * vectors[index] : 0;
@@ -229,9 +231,8 @@ dpo_status estimate(Call& call, const dpo_covariance_args& args) {
 }  // namespace
 
 dpo_status covariance(dpo_job* job, const dpo_covariance_args* args) {
-  return run(job, [&](Call& call) {
-    return dispatch_storage(args->x.dtype, [&]<class S>() { return estimate<S>(call, *args); });
-  });
+  return run(job,
+             [&](Call& call) { return dispatch_storage(args->x.dtype, [&]<class S>() { return estimate<S>(call, *args); }); });
 }
 
 dpo_status gaussian_noise_scale(dpo_job* job, const dpo_gaussian_noise_scale_args* args) {

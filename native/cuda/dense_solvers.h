@@ -1,4 +1,5 @@
-// Factors, eigenvectors, orthonormal rows and triangular systems of matrices in rows, in double precision, by cuSOLVER and cuBLAS.
+// Factors, eigenvectors, orthonormal rows and triangular systems of matrices in rows, in double precision, by cuSOLVER and
+// cuBLAS.
 #pragma once
 
 #include <cstdint>

@@ -39,7 +39,8 @@ __global__ void see_rows(const S* x, std::int64_t begin, std::int64_t count, std
     const bool zero = normalize && magnitude.largest == 0;
     const bool overflows = !fits<double>(largest * frequencies->largest * static_cast<double>(depth));
     if (threadIdx.x == 0 && (zero || overflows))
-      atomicMin(first_failure, static_cast<Alarm>(begin + r) * 2 + static_cast<Alarm>(zero ? RowFailure::zero : RowFailure::overflow));
+      atomicMin(first_failure,
+                static_cast<Alarm>(begin + r) * 2 + static_cast<Alarm>(zero ? RowFailure::zero : RowFailure::overflow));
     double scale = 1;
     if (normalize) {
       scale = math::inverse_norm(
@@ -184,15 +185,13 @@ dpo_status pull_back(Call& call, const dpo_random_features_vjp_args& args) {
 }  // namespace
 
 dpo_status random_features(dpo_job* job, const dpo_random_features_args* args) {
-  return run(job, [&](Call& call) {
-    return dispatch_storage(args->x.dtype, [&]<class S>() { return transform<S>(call, *args); });
-  });
+  return run(job,
+             [&](Call& call) { return dispatch_storage(args->x.dtype, [&]<class S>() { return transform<S>(call, *args); }); });
 }
 
 dpo_status random_features_vjp(dpo_job* job, const dpo_random_features_vjp_args* args) {
-  return run(job, [&](Call& call) {
-    return dispatch_storage(args->x.dtype, [&]<class S>() { return pull_back<S>(call, *args); });
-  });
+  return run(job,
+             [&](Call& call) { return dispatch_storage(args->x.dtype, [&]<class S>() { return pull_back<S>(call, *args); }); });
 }
 
 }  // namespace dpo::cuda

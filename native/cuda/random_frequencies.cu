@@ -12,8 +12,7 @@ namespace {
 /// squares[row]: what the length of the row is made of. A warp a row.
 __global__ void find_squares(SpectralDensity density, std::int64_t count, std::int64_t rows, double* squares) {
   for_each_by_warp(rows, [&](std::int64_t row) {
-    const double square =
-        warp_sum(0, count, [&](double sum, std::int64_t i) { return density.add_square(sum, row, count, i); });
+    const double square = warp_sum(0, count, [&](double sum, std::int64_t i) { return density.add_square(sum, row, count, i); });
     if (threadIdx.x % kWarpSize == 0) squares[row] = square;
   });
 }
@@ -66,8 +65,7 @@ void draw_orthogonal(Call& call, const SpectralDensity& density, std::int64_t ro
     call.launch(draw_columns, grid_of(depth * depth), density, begin, block);
     // Rows in turn from columns: the columns' triangle is R of a QR decomposition of the normal rows.
     make_rows_orthonormal(call, depth, block);
-    call.launch(stretch_rows, passes(count), density, block, squares + begin, count, to + begin * depth,
-                overflow);
+    call.launch(stretch_rows, passes(count), density, block, squares + begin, count, to + begin * depth, overflow);
   }
 }
 

@@ -143,12 +143,13 @@ class RowPacks {
 template <class S, class Visit>
 __device__ __forceinline__ void for_each_of_row(const S* row, std::int64_t depth, const Visit& visit) {
   const auto one = [&](std::int64_t i, S x) { visit(i, static_cast<double>(to_compute(x))); };
-  RowPacks<S>(row, 0, depth).for_each(
-      [&](std::int64_t i, const Pack<S>& pack) {
+  RowPacks<S>(row, 0, depth)
+      .for_each(
+          [&](std::int64_t i, const Pack<S>& pack) {
 #pragma unroll
-        for (int k = 0; k < Pack<S>::size; ++k) one(i + k, pack.values[k]);
-      },
-      one);
+            for (int k = 0; k < Pack<S>::size; ++k) one(i + k, pack.values[k]);
+          },
+          one);
 }
 
 inline constexpr unsigned kMostRowThreads = 256;

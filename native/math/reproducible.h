@@ -62,11 +62,11 @@ DPO_HD inline ReducedAngle reduce_angle(double x) {
 
 /// 64 bits of 2/π; word 0 is before the point.
 DPO_HD inline std::uint64_t bits_of_two_over_pi(int word) {
-  static constexpr std::uint64_t kWords[] = {
-      0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041, 0xfe5163abdebbc561,
-      0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e, 0xe88235f52ebb4484, 0xe99c7026b45f7e41,
-      0x3991d639835339f4, 0x9c845f8bbdf9283b, 0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7,
-      0x4f463f669e5fea2d, 0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
+  static constexpr std::uint64_t kWords[] = {0x0000000000000000, 0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041,
+                                             0xfe5163abdebbc561, 0xb7246e3a424dd2e0, 0x06492eea09d1921c, 0xfe1deb1cb129a73e,
+                                             0xe88235f52ebb4484, 0xe99c7026b45f7e41, 0x3991d639835339f4, 0x9c845f8bbdf9283b,
+                                             0x1ff897ffde05980f, 0xef2f118b5a0a6d1f, 0x6d367ecf27cb09b7, 0x4f463f669e5fea2d,
+                                             0x7527bac7ebe5f17b, 0x3d0739f78a5292ea, 0x6bfb5fb11f8d5d08, 0x56033046fc7b6bab};
   return kWords[word];
 }
 
@@ -77,7 +77,8 @@ DPO_HD inline ReducedAngle reduce_large_angle(double x) {
   std::memcpy(&bits, &x, sizeof bits);
   // x = mantissa·2^exponent.
   const std::uint64_t mantissa = (bits & 0x000fffffffffffffu) | 0x0010000000000000u;
-  const int exponent = static_cast<int>(bits >> 52 & 0x7ffu) - 1075, first = 64 + exponent - 2, word = first / 64, shift = first % 64;
+  const int exponent = static_cast<int>(bits >> 52 & 0x7ffu) - 1075, first = 64 + exponent - 2, word = first / 64,
+            shift = first % 64;
   const auto window = [=](int i) {
     const std::uint64_t high = bits_of_two_over_pi(word + i) << shift;
     return shift == 0 ? high : high | bits_of_two_over_pi(word + i + 1) >> (64 - shift);
@@ -97,7 +98,8 @@ DPO_HD inline ReducedAngle reduce_large_angle(double x) {
     fraction <<= 1;
     ++zeros;
   }
-  const double size = std::ldexp(static_cast<double>(static_cast<std::uint64_t>(fraction >> 64)) * 1.5707963267948966, -64 - zeros);
+  const double size =
+      std::ldexp(static_cast<double>(static_cast<std::uint64_t>(fraction >> 64)) * 1.5707963267948966, -64 - zeros);
   return {up ? -size : size, quadrant & 3u};
 }
 
@@ -110,10 +112,10 @@ struct SinCos {
 /// To three ulps; NaN of infinities.
 DPO_HD inline SinCos sin_cos(double x) {
   // fdlibm's, for up to π/4.
-  constexpr double kSin[] = {1.58969099521155010221e-10, -2.50507602534068634195e-08, 2.75573137070700676789e-06,
-                             -1.98412698298579493134e-04, 8.33333333332248946124e-03, -1.66666666666666324348e-01};
-  constexpr double kCos[] = {-1.13596475577881948265e-11, 2.08757232129817482790e-09, -2.75573143513906633035e-07,
-                             2.48015872894767294178e-05, -1.38888888888741095749e-03, 4.16666666666666019037e-02};
+  constexpr double kSin[] = {1.58969099521155010221e-10,  -2.50507602534068634195e-08, 2.75573137070700676789e-06,
+                             -1.98412698298579493134e-04, 8.33333333332248946124e-03,  -1.66666666666666324348e-01};
+  constexpr double kCos[] = {-1.13596475577881948265e-11, 2.08757232129817482790e-09,  -2.75573143513906633035e-07,
+                             2.48015872894767294178e-05,  -1.38888888888741095749e-03, 4.16666666666666019037e-02};
   constexpr double kLarge = 0x1p30;
   const double size = std::fabs(x);
   if (!(size <= std::numeric_limits<double>::max())) return {x - x, x - x};

@@ -83,8 +83,7 @@ TEST_F(CudaRandomFrequencies, OrthogonalOnesAreThoseOfGramAndSchmidt) {
           units.push_back(unit);
           if (begin + c >= rows) continue;
           for (std::int64_t i = 0; i < depth; ++i) {
-            const double expected =
-                density.orthogonal(unit[static_cast<std::size_t>(i)], square_of(density, begin + c, depth));
+            const double expected = density.orthogonal(unit[static_cast<std::size_t>(i)], square_of(density, begin + c, depth));
             EXPECT_NEAR(frequencies_[static_cast<std::size_t>((begin + c) * depth + i)], expected, 1e-9) << depth;
           }
         }
@@ -98,7 +97,7 @@ TEST_F(CudaRandomFrequencies, RefuseASigmaThatMakesThemOverflow) {
   args.sigma = 1e-308;
   dpo_job job;
   EXPECT_EQ(draw(job, args), DPO_ERR_RANGE);
-  EXPECT_STREQ(job.status.message, "sigma: frequencies overflow");
+  EXPECT_EQ(job.status.message, "sigma: frequencies overflow");
 }
 
 }  // namespace

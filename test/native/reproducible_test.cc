@@ -28,7 +28,8 @@ TEST(Reproducible, SinesAndCosinesAreThoseOfTheLibrary) {
   std::mt19937_64 random(2);
   std::uniform_real_distribution<double> exponents(-40, 1023);
   for (int i = 0; i < 400000; ++i) {
-    const double size = std::exp2(i % 2 == 0 ? std::fmod(exponents(random), 35) : exponents(random)), x = i % 4 < 2 ? size : -size;
+    const double size = std::exp2(i % 2 == 0 ? std::fmod(exponents(random), 35) : exponents(random)),
+                 x = i % 4 < 2 ? size : -size;
     // The x87's own reduction knows π to 66 bits only; glibc's double functions are right to an ulp everywhere.
     const SinCos actual = sin_cos(x);
     ASSERT_LT(ulps(actual.sin, std::sin(x)), 4) << x;
