@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "native/core/spectral_density.h"
+#include "native/math/lane_sum.h"
 #include "native/simt/grid.h"
 #include "test/native/cuda_support.h"
 
@@ -94,7 +95,7 @@ TEST_F(CudaRandomFrequencies, OrthogonalOnesAreThoseOfGramAndSchmidt) {
 
 TEST_F(CudaRandomFrequencies, RefuseASigmaThatMakesThemOverflow) {
   dpo_random_frequencies_args args = this->args(2, 3);
-  args.sigma = 1e-308;
+  args.sigma = 1e-310;
   dpo_job job;
   EXPECT_EQ(draw(job, args), DPO_ERR_RANGE);
   EXPECT_EQ(job.status.message, "sigma: frequencies overflow");
