@@ -240,7 +240,9 @@ describeBackends(() => {
       refused({ method: "private", privacy: { ...PRIVACY, count: Number.NaN } }, /count/);
     });
   });
+}, ["covariance", "gaussianNoiseScale", "eigh"]);
 
+describeBackends(() => {
   describe("as a Mahalanobis kernel", () => {
     const [d, n] = [4, 40];
     const rows = tensor(normals(n, d, 3), [n, d]);

@@ -110,6 +110,10 @@ describe.runIf(process.arch === "x64")("tests of the CUDA backend on the host", 
     "test/native/cuda_divergence_test.cc",
     "test/native/cuda_linear_preference_test.cc",
     "test/native/cuda_linear_algebra_test.cc",
+    "test/native/cuda_random_frequencies_test.cc",
+    "test/native/cuda_random_features_test.cc",
+    "test/native/cuda_covariance_test.cc",
+    "test/native/cuda_landmarks_test.cc",
   ];
   const cuda = sourcesOf("native/cuda", ".cu");
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "native/math/host_device.h"
+#include "native/math/reproducible.h"
 
 namespace dpo {
 
@@ -34,8 +35,7 @@ struct Philox {
   /// 64 random bits.
   DPO_HD constexpr std::uint64_t bits(std::uint64_t index) const {
     const auto words = block(index / 2);
-    const std::size_t at = index % 2 * 2;
-    return std::uint64_t{words[at]} << 32 | words[at + 1];
+    return index % 2 == 0 ? joined(words[0], words[1]) : joined(words[2], words[3]);
   }
 
   /// Uniform in (0, 1), 52 bits.
@@ -44,15 +44,16 @@ struct Philox {
   /// Standard normal, by Box and Muller (1958): a pair of uniforms gives a pair of normals.
   DPO_HD double normal(std::uint64_t index) const {
     const std::uint64_t pair = index / 2 * 2;
-    const double radius = std::sqrt(-2 * std::log(uniform(pair)));
-    const double angle = 6.283185307179586477 * uniform(pair + 1);
-    return radius * (index % 2 == 0 ? std::cos(angle) : std::sin(angle));
+    const double radius = std::sqrt(-2 * math::natural_log(uniform(pair)));
+    const math::SinCos angle = math::sin_cos(6.283185307179586477 * uniform(pair + 1));
+    return radius * (index % 2 == 0 ? angle.cos : angle.sin);
   }
 
  private:
   DPO_HD constexpr std::array<std::uint32_t, 4> block(std::uint64_t number) const {
     return philox4x32({low(number), high(number), low(stream), high(stream)}, {low(seed), high(seed)});
   }
+  DPO_HD static constexpr std::uint64_t joined(std::uint32_t high, std::uint32_t low) { return std::uint64_t{high} << 32 | low; }
   DPO_HD static constexpr std::uint32_t low(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
   DPO_HD static constexpr std::uint32_t high(std::uint64_t x) { return static_cast<std::uint32_t>(x >> 32); }
 };

@@ -4,13 +4,14 @@
 #include <cmath>
 #include <span>
 
-#include "native/core/philox.h"
+#include "native/core/private_covariance.h"
 #include "native/cpu/gemm.h"
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
 #include "native/cpu/scratch.h"
 #include "native/cpu/symmetric_eigen.h"
 #include "native/math/gaussian_mechanism.h"
+#include "native/math/shrinkage.h"
 
 namespace dpo::cpu {
 namespace {
@@ -86,11 +87,10 @@ class RowSums {
       largest = std::max(largest, std::fabs(to[c]));
       square += to[c] * to[c];
     }
-    if (args_.method != DPO_COVARIANCE_PRIVATE || largest == 0) return square;
-    // Squares of huge or tiny elements leave the range of double, but not those of shares of the largest.
+    if (args_.method != DPO_COVARIANCE_PRIVATE) return square;
     double shares = 0;
     for (std::int64_t c = 0; c < depth_; ++c) shares += to[c] / largest * (to[c] / largest);
-    const double cut = args_.clip / largest / std::sqrt(shares);
+    const double cut = clipping_factor(args_.clip, largest, shares);
     if (cut >= 1) return square;
     square = 0;
     for (std::int64_t c = 0; c < depth_; ++c) {
@@ -121,13 +121,9 @@ class RowSums {
   double fourth_ = 0;
 };
 
-struct Moments {
-  double trace, squares;  // of the elements of a symmetric matrix
-};
-
 /// Mirrors the lower triangle, times `factor`, to the upper one.
-Moments mirror(double* a, std::int64_t depth, double factor) {
-  Moments moments{};
+math::Moments mirror(double* a, std::int64_t depth, double factor) {
+  math::Moments moments{};
   for (std::int64_t i = 0; i < depth; ++i) {
     for (std::int64_t j = 0; j <= i; ++j) {
       const double value = a[i * depth + j] * factor;
@@ -139,39 +135,17 @@ Moments mirror(double* a, std::int64_t depth, double factor) {
   return moments;
 }
 
-/// The share of the mean variance times I in the estimate. Ledoit & Wolf (2004), "A well-conditioned estimator for
-/// large-dimensional covariance matrices".
-double ledoit_wolf_shrinkage(const Moments& of, double fourth, double n, double depth) {
-  if (depth == 1) return 0;
-  const double mu = of.trace / depth;
-  const double distance = (of.squares - 2 * mu * of.trace + depth * mu * mu) / depth;
-  const double error = std::min((fourth / n - of.squares) / (depth * n), distance);
-  return error == 0 ? 0 : error / distance;
-}
-
-/// Chen et al. (2010), "Shrinkage algorithms for MMSE covariance estimation", as scikit-learn takes it.
-double oas_shrinkage(const Moments& of, double n, double depth) {
-  if (depth == 1) return 0;
-  const double alpha = of.squares / (depth * depth), mu = of.trace / depth;
-  const double numerator = alpha + mu * mu, denominator = (n + 1) * (alpha - mu * mu / depth);
-  return denominator == 0 ? 1 : std::min(numerator / denominator, 1.0);
-}
-
 void shrink(double* a, std::int64_t depth, double trace, double share) {
   if (share == 0) return;
-  for (std::int64_t i = 0; i < depth * depth; ++i) a[i] *= 1 - share;
-  for (std::int64_t i = 0; i < depth; ++i) a[i * depth + i] += share * trace / static_cast<double>(depth);
+  const double mean = trace / static_cast<double>(depth);
+  for (std::int64_t i = 0; i < depth; ++i) {
+    for (std::int64_t j = 0; j < depth; ++j) a[i * depth + j] = math::shrunk(a[i * depth + j], i == j, share, mean);
+  }
 }
 
-/// Noise that is the same in every direction of the space of symmetric matrices with the Frobenius norm: variance σ² on the
-/// diagonal, σ²/2 beside it, where each element counts twice.
-void add_noise(double* sums, std::int64_t depth, const dpo_covariance_args& args) {
-  const Philox random{static_cast<std::uint64_t>(args.seed), static_cast<std::uint64_t>(args.stream)};
+void add_noise(double* sums, std::int64_t depth, const SymmetricNoise& noise) {
   for (std::int64_t i = 0; i < depth; ++i) {
-    for (std::int64_t j = 0; j <= i; ++j) {
-      const double noise = args.noise_scale * random.normal(static_cast<std::uint64_t>(i * (i + 1) / 2 + j));
-      sums[i * depth + j] += i == j ? noise : noise * M_SQRT1_2;
-    }
+    for (std::int64_t j = 0; j <= i; ++j) sums[i * depth + j] += noise.at(i, j);
   }
 }
 
@@ -202,15 +176,15 @@ dpo_status estimate(dpo_job* job, const dpo_covariance_args& args) {
   double* result = sums.products();
   double shrinkage = 0;
   if (args.method == DPO_COVARIANCE_PRIVATE) {
-    add_noise(result, depth, args);
+    add_noise(result, depth, SymmetricNoise::of(args));
     mirror(result, depth, 1 / args.count);
     if (const dpo_status status = clip_eigenvalues(job, result, depth); status != DPO_OK) return status;
     mirror(result, depth, 1);
   } else {
-    const Moments moments = mirror(result, depth, 1 / n);
+    const math::Moments moments = mirror(result, depth, 1 / n);
     if (args.method == DPO_COVARIANCE_LEDOIT_WOLF)
-      shrinkage = ledoit_wolf_shrinkage(moments, sums.fourth(), n, static_cast<double>(depth));
-    if (args.method == DPO_COVARIANCE_OAS) shrinkage = oas_shrinkage(moments, n, static_cast<double>(depth));
+      shrinkage = math::ledoit_wolf_shrinkage(moments, sums.fourth(), n, static_cast<double>(depth));
+    if (args.method == DPO_COVARIANCE_OAS) shrinkage = math::oas_shrinkage(moments, n, static_cast<double>(depth));
     shrink(result, depth, moments.trace, shrinkage);
   }
   if (!std::all_of(result, result + depth * depth, [](double value) { return std::isfinite(value); })) {

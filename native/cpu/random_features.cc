@@ -9,6 +9,7 @@
 #include "native/cpu/operation.h"
 #include "native/cpu/operations.h"
 #include "native/cpu/scratch.h"
+#include "native/math/fourier_features.h"
 
 namespace dpo::cpu {
 namespace {
@@ -106,27 +107,27 @@ dpo_status transform(dpo_job* job, const dpo_random_features_args& args) {
   if (const dpo_status status = features.prepare(); status != DPO_OK) return status;
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
   const std::int64_t count = features.count();
-  const double scale = 1 / std::sqrt(static_cast<double>(count));
+  const math::FourierFeatures fourier(static_cast<double>(count));
   return features.for_each_block([&](const Block& block, std::int64_t begin, std::int64_t rows, std::int64_t) {
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t first = (begin + r) * 2 * count;
       for (std::int64_t k = 0; k < count; ++k) {
-        const double phase = block.phases[r * count + k];
-        set(args.features, first + k, scale * std::cos(phase));
-        set(args.features, first + count + k, scale * std::sin(phase));
+        const math::SinCos of_phase = fourier.at(block.phases[r * count + k]);
+        set(args.features, first + k, of_phase.cos);
+        set(args.features, first + count + k, of_phase.sin);
       }
     }
   });
 }
 
-/// Phases become the gradients in them: −sin·(upstream of cos) + cos·(upstream of sin), over √R.
+/// Phases become the gradients in them.
 void pull_back_phases(const dpo_tensor& upstream, std::int64_t begin, std::int64_t rows, std::int64_t count, double* phases) {
-  const double scale = 1 / std::sqrt(static_cast<double>(count));
+  const math::FourierFeatures fourier(static_cast<double>(count));
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::int64_t first = (begin + r) * 2 * count;
     for (std::int64_t k = 0; k < count; ++k) {
       double& phase = phases[r * count + k];
-      phase = scale * (std::cos(phase) * get(upstream, first + count + k) - std::sin(phase) * get(upstream, first + k));
+      phase = fourier.slope(phase, get(upstream, first + k), get(upstream, first + count + k));
     }
   }
 }

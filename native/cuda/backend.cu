@@ -59,6 +59,12 @@ constexpr dpo_backend make_backend() {
   backend.solve_triangular_vjp = solve_triangular_vjp;
   backend.eigh = eigh;
   backend.eigh_vjp = eigh_vjp;
+  backend.landmarks = landmarks;
+  backend.random_frequencies = random_frequencies;
+  backend.random_features = random_features;
+  backend.random_features_vjp = random_features_vjp;
+  backend.covariance = covariance;
+  backend.gaussian_noise_scale = gaussian_noise_scale;
   return backend;
 }
 

@@ -3,6 +3,7 @@
 #include <cusolverDn.h>
 
 #include "native/cuda/cublas_library.h"
+#include "native/cuda/grid.h"
 
 namespace dpo::cuda {
 namespace {
@@ -19,6 +20,10 @@ struct Cusolver : Library {
   decltype(&cusolverDnDpotrf) factorize = nullptr;
   decltype(&cusolverDnDsyevd_bufferSize) decompose_size = nullptr;
   decltype(&cusolverDnDsyevd) decompose = nullptr;
+  decltype(&cusolverDnDgeqrf_bufferSize) reflect_size = nullptr;
+  decltype(&cusolverDnDgeqrf) reflect = nullptr;
+  decltype(&cusolverDnDorgqr_bufferSize) join_reflections_size = nullptr;
+  decltype(&cusolverDnDorgqr) join_reflections = nullptr;
 
   Cusolver() : Library("cuSOLVER 12", kNames) {
     find("cusolverDnCreate", create);
@@ -27,6 +32,10 @@ struct Cusolver : Library {
     find("cusolverDnDpotrf", factorize);
     find("cusolverDnDsyevd_bufferSize", decompose_size);
     find("cusolverDnDsyevd", decompose);
+    find("cusolverDnDgeqrf_bufferSize", reflect_size);
+    find("cusolverDnDgeqrf", reflect);
+    find("cusolverDnDorgqr_bufferSize", join_reflections_size);
+    find("cusolverDnDorgqr", join_reflections);
   }
 
   static const char* describe(cusolverStatus_t status) {
@@ -84,6 +93,14 @@ void solve_in_columns(Call& call, cublasSideMode_t side, const Triangle& a, doub
   });
 }
 
+__global__ void take_diagonal(const double* a, std::int64_t n, double* diagonal) {
+  for_each_index(n, [&](std::int64_t i) { diagonal[i] = a[i * n + i]; });
+}
+
+__global__ void turn_rows(double* rows, std::int64_t n, const double* signs) {
+  for_each_index(n * n, [&](std::int64_t i) { rows[i] = signs[i / n] < 0 ? -rows[i] : rows[i]; });
+}
+
 }  // namespace
 
 bool factorize(Call& call, std::int64_t n, double* a) {
@@ -109,6 +126,30 @@ bool decompose(Call& call, std::int64_t n, double* a, double* values) {
         return cusolver().decompose(handle, CUSOLVER_EIG_MODE_VECTOR, fill_mode(true), extent, a, extent, values, workspace,
                                     count, info);
       });
+}
+
+void make_rows_orthonormal(Call& call, std::int64_t n, double* a) {
+  // In columns it is aᵀ = Qᵀ·Lᵀ.
+  constexpr const char* kPurpose = "orthonormal rows";
+  const int extent = library_extent(call, n);
+  auto *scales = call.allocate<double>(n), *diagonal = call.allocate<double>(n);
+  const bool reflected = run_solver(
+      call, kPurpose,
+      [&](cusolverDnHandle_t handle, int* count) { return cusolver().reflect_size(handle, extent, extent, a, extent, count); },
+      [&](cusolverDnHandle_t handle, double* workspace, int count, int* info) {
+        return cusolver().reflect(handle, extent, extent, a, extent, scales, workspace, count, info);
+      });
+  call.launch(take_diagonal, grid_of(n), a, n, diagonal);
+  const bool joined = run_solver(
+      call, kPurpose,
+      [&](cusolverDnHandle_t handle, int* count) {
+        return cusolver().join_reflections_size(handle, extent, extent, extent, a, extent, scales, count);
+      },
+      [&](cusolverDnHandle_t handle, double* workspace, int count, int* info) {
+        return cusolver().join_reflections(handle, extent, extent, extent, a, extent, scales, workspace, count, info);
+      });
+  if (!reflected || !joined) call.fail(DPO_ERR_BACKEND, "%s, %s: an argument is out of range", cusolver().title(), kPurpose);
+  call.launch(turn_rows, passes(n * n), a, n, diagonal);
 }
 
 void solve_left(Call& call, const Triangle& a, double* b, std::int64_t columns) {

@@ -1,4 +1,5 @@
-// Factors, eigenvectors and triangular systems of matrices in rows, in double precision, by cuSOLVER and cuBLAS.
+// Factors, eigenvectors, orthonormal rows and triangular systems of matrices in rows, in double precision, by cuSOLVER and
+// cuBLAS.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,9 @@ bool factorize(Call& call, std::int64_t n, double* a);
 /// a [n, n], of which the lower triangle is read, = V·diag(values)·Vᵀ: values [n] ascending; a becomes Vᵀ, a vector a row, of
 /// either sign. False when it does not converge, and when the call has failed.
 bool decompose(Call& call, std::int64_t n, double* a, double* values);
+
+/// a [n, n] = L·Q with a positive diagonal of the triangle L becomes Q, of orthonormal rows.
+void make_rows_orthonormal(Call& call, std::int64_t n, double* a);
 
 /// A triangle of a matrix [n, n]; `transposed` as it enters a system.
 struct Triangle {

@@ -2,43 +2,18 @@
 
 #include <limits>
 
+#include "native/cuda/alarm.h"
 #include "native/cuda/dense_solvers.h"
-#include "native/cuda/grid.h"
+#include "native/cuda/magnitude.h"
 #include "native/cuda/matrix_product.h"
 #include "native/cuda/operations.h"
-#include "native/cuda/reduce.h"
+#include "native/cuda/scalars.h"
 #include "native/math/linear_algebra.h"
 
 namespace dpo::cuda {
 namespace {
 
-Grid passes(std::int64_t count) { return grid_of(count, kElementsEach); }
-
-/// Calls body(i, j, index) for the elements of a matrix in rows.
-template <class Body>
-__device__ __forceinline__ void for_each_element(std::int64_t rows, std::int64_t columns, const Body& body) {
-  for_each_index(rows * columns, [&](std::int64_t index) {
-    const std::int64_t i = index / columns;
-    body(i, index - i * columns, index);
-  });
-}
-
 __device__ __forceinline__ bool in_triangle(bool lower, std::int64_t i, std::int64_t j) { return lower ? j <= i : j >= i; }
-
-/// Whether S has a finite number for it.
-template <class S>
-__device__ __forceinline__ bool fits(double x) {
-  return std::fabs(x) <= static_cast<double>(std::numeric_limits<S>::max());
-}
-
-/// A number of the device's that threads raise: 0 as long as none has.
-using Alarm = unsigned long long;
-
-Alarm* new_alarm(Call& call) {
-  auto* alarm = call.allocate<Alarm>(1);
-  call.fill(alarm, 0, sizeof *alarm);
-  return alarm;
-}
 
 template <class S>
 __global__ void widen(const S* from, std::int64_t count, double* to) {
@@ -143,8 +118,6 @@ __global__ void write_factor(const double* lower, std::int64_t n, S* to, Alarm* 
   if (!usable) atomicMax(unusable, 1);
 }
 
-__global__ void write_number(double* to, double value) { *to = value; }
-
 /// Whether a + added·I has a factor, which it writes.
 template <class S>
 bool write_factor_of(Call& call, const S* a, std::int64_t n, double added, double* work, S* factor) {
@@ -166,7 +139,7 @@ dpo_status cholesky(Call& call, const dpo_cholesky_args& args) {
   for (int attempt = 0; call.ok() && attempt < math::jitter_attempts(args.jitter); ++attempt) {
     const double added = math::added_jitter(args.jitter, attempt, mean);
     if (!write_factor_of(call, a, n, added, work, factor)) continue;
-    call.launch(write_number, {{1, 1, 1}, 1}, used, added);
+    call.launch(write_number<double>, {{1, 1, 1}, 1}, used, added);
     return call.finish();
   }
   return call.fail(DPO_ERR_NOT_PSD, "a: is not positive definite, not with %g of its mean diagonal added to the diagonal either",
@@ -225,62 +198,6 @@ dpo_status solve_triangular_vjp(Call& call, const dpo_solve_triangular_vjp_args&
   call.launch(narrow<S>, passes(n * columns), of_b, n * columns, grad_b, overflow);
   if (call.read(overflow) != 0) return call.fail(DPO_ERR_RANGE, "a, x, upstream: the gradient overflows");
   return call.finish();
-}
-
-/// Of the numbers of an array.
-struct Magnitude {
-  double largest = 0, squares = 0;
-
-  __device__ void add(double x) { merge({std::fabs(x), x * x}); }
-  __device__ void merge(const Magnitude& other) {
-    largest = largest < other.largest ? other.largest : largest;
-    squares += other.squares;
-  }
-};
-
-enum class Part { all, lower };
-
-template <class S>
-__global__ void measure_parts(const S* from, std::int64_t rows, std::int64_t columns, Part part, Magnitude* parts) {
-  Magnitude magnitude;
-  for_each_element(rows, columns, [&](std::int64_t i, std::int64_t j, std::int64_t index) {
-    if (part == Part::all || j <= i) magnitude.add(static_cast<double>(from[index]));
-  });
-  magnitude = merge_block(magnitude);
-  if (threadIdx.x == 0) parts[blockIdx.x] = magnitude;
-}
-
-/// One block.
-__global__ void merge_parts(const Magnitude* parts, std::int64_t count, Magnitude* whole) {
-  Magnitude magnitude;
-  for_each_index(count, [&](std::int64_t i) { magnitude.merge(parts[i]); });
-  magnitude = merge_block(magnitude);
-  if (threadIdx.x == 0) *whole = magnitude;
-}
-
-template <class S>
-const Magnitude* measure(Call& call, const S* from, std::int64_t rows, std::int64_t columns, Part part) {
-  Grid grid = passes(rows * columns);
-  grid.shared_bytes = merge_block_bytes<Magnitude>(grid.threads);
-  const std::int64_t count = grid.blocks.x;
-  const unsigned threads = block_threads(count);
-  auto *parts = call.allocate<Magnitude>(count), *whole = call.allocate<Magnitude>(1);
-  call.launch(measure_parts<S>, grid, from, rows, columns, part, parts);
-  call.launch(merge_parts, {{1, 1, 1}, threads, merge_block_bytes<Magnitude>(threads)}, parts, count, whole);
-  return whole;
-}
-
-/// A matrix divided by this power of 2 has its largest element at 1 to 2, so that no square of one overflows or vanishes.
-__device__ __forceinline__ int exponent_of(const Magnitude& magnitude) {
-  return magnitude.largest > 0 ? std::ilogb(magnitude.largest) : 0;
-}
-
-template <class S>
-__global__ void scale_lower(const S* from, std::int64_t n, const Magnitude* magnitude, double* to) {
-  const int exponent = exponent_of(*magnitude);
-  for_each_element(n, n, [&](std::int64_t i, std::int64_t j, std::int64_t index) {
-    to[index] = j <= i ? std::ldexp(static_cast<double>(from[index]), -exponent) : 0;
-  });
 }
 
 template <class S>

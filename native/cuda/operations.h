@@ -23,5 +23,11 @@ dpo_status solve_triangular(dpo_job* job, const dpo_solve_triangular_args* args)
 dpo_status solve_triangular_vjp(dpo_job* job, const dpo_solve_triangular_vjp_args* args);
 dpo_status eigh(dpo_job* job, const dpo_eigh_args* args);
 dpo_status eigh_vjp(dpo_job* job, const dpo_eigh_vjp_args* args);
+dpo_status landmarks(dpo_job* job, const dpo_landmarks_args* args);
+dpo_status random_frequencies(dpo_job* job, const dpo_random_frequencies_args* args);
+dpo_status random_features(dpo_job* job, const dpo_random_features_args* args);
+dpo_status random_features_vjp(dpo_job* job, const dpo_random_features_vjp_args* args);
+dpo_status covariance(dpo_job* job, const dpo_covariance_args* args);
+dpo_status gaussian_noise_scale(dpo_job* job, const dpo_gaussian_noise_scale_args* args);
 
 }  // namespace dpo::cuda

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "native/math/lane_sum.h"
+
 namespace dpo::cuda {
 
 inline constexpr unsigned kWarpSize = 32, kWholeWarp = 0xffffffffu;
@@ -47,6 +49,14 @@ struct Sum {
   double value = 0;
   __device__ void merge(const Sum& other) { value += other.value; }
 };
+
+/// math::lane_sum by a warp; every lane gets it.
+template <class Add>
+__device__ __forceinline__ double warp_sum(std::int64_t begin, std::int64_t end, const Add& add) {
+  static_assert(math::kSumLanes == kWarpSize);
+  const auto lane = static_cast<int>(threadIdx.x % kWarpSize);
+  return merge_warp(Sum{math::lane_part(lane, begin, end, add)}).value;
+}
 
 /// Bytes of shared memory that merge_block takes.
 template <class T>

@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "native/cuda/call.h"
+#include "native/cuda/reduce.h"
 #include "native/cuda/storage.h"
 
 namespace dpo::cuda {
@@ -137,10 +139,30 @@ class RowPacks {
   bool whole_;
 };
 
+/// Calls visit(i, x) with the elements of a row, in double, that are this thread's.
+template <class S, class Visit>
+__device__ __forceinline__ void for_each_of_row(const S* row, std::int64_t depth, const Visit& visit) {
+  const auto one = [&](std::int64_t i, S x) { visit(i, static_cast<double>(to_compute(x))); };
+  RowPacks<S>(row, 0, depth)
+      .for_each(
+          [&](std::int64_t i, const Pack<S>& pack) {
+#pragma unroll
+            for (int k = 0; k < Pack<S>::size; ++k) one(i + k, pack.values[k]);
+          },
+          one);
+}
+
 inline constexpr unsigned kMostRowThreads = 256;
 
 /// Threads for a row: as many as have work, in whole warps. By the number of columns alone, because sums depend on it.
 inline unsigned row_threads(std::int64_t columns) { return columns <= 256 ? 32 : columns <= 1024 ? 128 : kMostRowThreads; }
+
+/// A block for each of some rows, which merges values of T.
+template <class T>
+Grid block_rows(std::int64_t rows, std::int64_t columns) {
+  const unsigned threads = row_threads(columns);
+  return {{static_cast<unsigned>(rows), 1, 1}, threads, merge_block_bytes<T>(threads)};
+}
 
 /// How rows are cut among blocks, by shapes alone: few long rows into several parts, so that the device is not left without work.
 struct RowParts {

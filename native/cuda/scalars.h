@@ -17,4 +17,10 @@ struct Scalars {
   __device__ double at_or(std::int64_t i, double otherwise) const { return values ? at(i) : otherwise; }
 };
 
+/// One thread.
+template <class T>
+__global__ void write_number(T* to, T value) {
+  *to = value;
+}
+
 }  // namespace dpo::cuda

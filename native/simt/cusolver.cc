@@ -1,4 +1,4 @@
-// The stand-in for cuSOLVER: Cholesky factors by rows, eigenvectors by Jacobi's rotations.
+// The stand-in for cuSOLVER: Cholesky factors by rows, eigenvectors by Jacobi's rotations, reflections one after the other.
 #include <cusolverDn.h>
 
 #include <algorithm>
@@ -112,6 +112,67 @@ int decompose(const Lower& a, std::size_t n, bool want_vectors, double* values) 
   return static_cast<int>(left);
 }
 
+/// A matrix in columns.
+struct Columns {
+  double* data;
+  std::size_t stride, rows, count;
+
+  double* column(std::size_t j) const { return data + j * stride; }
+  /// column(j) −= scale·v·(v·column(j)) from row `from` on, where v is 1 and then what lies below the diagonal of column `from`.
+  void reflect(std::size_t from, double scale, std::size_t j) const {
+    const double* v = column(from);
+    double* to = column(j);
+    double along = to[from];
+    for (std::size_t i = from + 1; i < rows; ++i) along += v[i] * to[i];
+    to[from] -= scale * along;
+    for (std::size_t i = from + 1; i < rows; ++i) to[i] -= scale * along * v[i];
+  }
+};
+
+/// As LAPACK's dgeqrf: R in the upper triangle, the reflections' vectors below it.
+void reflect(const Columns& a, double* scales) {
+  for (std::size_t k = 0; k < std::min(a.rows, a.count); ++k) {
+    double* column = a.column(k);
+    double below = 0;
+    for (std::size_t i = k + 1; i < a.rows; ++i) below = std::hypot(below, column[i]);
+    scales[k] = 0;
+    if (below == 0) continue;
+    const double end = -std::copysign(std::hypot(column[k], below), column[k]);
+    scales[k] = (end - column[k]) / end;
+    for (std::size_t i = k + 1; i < a.rows; ++i) column[i] /= column[k] - end;
+    for (std::size_t j = k + 1; j < a.count; ++j) a.reflect(k, scales[k], j);
+    column[k] = end;
+  }
+}
+
+/// As LAPACK's dorgqr: the first columns of the product of the first `reflections` of reflect().
+void join_reflections(const Columns& a, std::size_t reflections, const double* scales) {
+  for (std::size_t j = reflections; j < a.count; ++j) {
+    std::fill_n(a.column(j), a.rows, 0.0);
+    a.column(j)[j] = 1;
+  }
+  for (std::size_t k = reflections; k-- > 0;) {
+    for (std::size_t j = k + 1; j < a.count; ++j) a.reflect(k, scales[k], j);
+    double* column = a.column(k);
+    for (std::size_t i = k + 1; i < a.rows; ++i) column[i] *= -scales[k];
+    column[k] = 1 - scales[k];
+    std::fill_n(column, k, 0.0);
+  }
+}
+
+bool is_matrix(int m, int n, const double* data, int stride) {
+  return m >= 0 && n >= 0 && stride >= std::max(m, 1) && (m == 0 || n == 0 || data);
+}
+
+/// Whether k reflections may make n orthonormal columns of m rows.
+bool are_reflections(int m, int n, int k, const double* data, int stride, const double* scales) {
+  return is_matrix(m, n, data, stride) && n <= m && k >= 0 && k <= n && (k == 0 || scales);
+}
+
+Columns columns_of(double* data, int stride, int m, int n) {
+  return {data, static_cast<std::size_t>(stride), static_cast<std::size_t>(m), static_cast<std::size_t>(n)};
+}
+
 bool is_matrix(cublasFillMode_t uplo, int n, const double* data, int stride) {
   return (uplo == CUBLAS_FILL_MODE_LOWER || uplo == CUBLAS_FILL_MODE_UPPER) && n >= 0 && stride >= std::max(n, 1) &&
          (n == 0 || data);
@@ -122,6 +183,7 @@ Lower lower_of(cublasFillMode_t uplo, double* data, int stride) {
 }
 
 int factorize_size(int n) { return 2 * n + 32; }
+int reflect_size(int n) { return 32 * n + 1; }
 int decompose_size(int n) { return 1 + 6 * n + 2 * n * n; }
 
 /// Uses all of it, as the caller may expect.
@@ -183,6 +245,45 @@ cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t j
   dpo::simt::enqueue(handle->stream, [=] {
     spoil(work, lwork);
     *info = decompose(lower_of(uplo, A, lda), static_cast<std::size_t>(n), jobz == CUSOLVER_EIG_MODE_VECTOR, W);
+  });
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDgeqrf_bufferSize(cusolverDnHandle_t handle, int m, int n, double* A, int lda, int* lwork) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if (!is_matrix(m, n, A, lda) || !lwork) return CUSOLVER_STATUS_INVALID_VALUE;
+  *lwork = reflect_size(n);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDgeqrf(cusolverDnHandle_t handle, int m, int n, double* A, int lda, double* TAU, double* Workspace,
+                                  int Lwork, int* devInfo) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if (!is_matrix(m, n, A, lda) || !TAU || !Workspace || Lwork < reflect_size(n) || !devInfo) return CUSOLVER_STATUS_INVALID_VALUE;
+  dpo::simt::enqueue(handle->stream, [=] {
+    spoil(Workspace, Lwork);
+    reflect(columns_of(A, lda, m, n), TAU);
+    *devInfo = 0;
+  });
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDorgqr_bufferSize(cusolverDnHandle_t handle, int m, int n, int k, const double* A, int lda,
+                                             const double* tau, int* lwork) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if (!are_reflections(m, n, k, A, lda, tau) || !lwork) return CUSOLVER_STATUS_INVALID_VALUE;
+  *lwork = reflect_size(n);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* A, int lda, const double* tau,
+                                  double* work, int lwork, int* info) {
+  if (!handle) return CUSOLVER_STATUS_NOT_INITIALIZED;
+  if (!are_reflections(m, n, k, A, lda, tau) || !work || lwork < reflect_size(n) || !info) return CUSOLVER_STATUS_INVALID_VALUE;
+  dpo::simt::enqueue(handle->stream, [=] {
+    spoil(work, lwork);
+    join_reflections(columns_of(A, lda, m, n), static_cast<std::size_t>(k), tau);
+    *info = 0;
   });
   return CUSOLVER_STATUS_SUCCESS;
 }

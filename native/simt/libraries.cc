@@ -26,6 +26,10 @@ void* find_symbol(void* library, const char* name) {
   DPO_SYMBOL(cusolverDnDpotrf);
   DPO_SYMBOL(cusolverDnDsyevd_bufferSize);
   DPO_SYMBOL(cusolverDnDsyevd);
+  DPO_SYMBOL(cusolverDnDgeqrf_bufferSize);
+  DPO_SYMBOL(cusolverDnDgeqrf);
+  DPO_SYMBOL(cusolverDnDorgqr_bufferSize);
+  DPO_SYMBOL(cusolverDnDorgqr);
 #undef DPO_SYMBOL
   return nullptr;
 }

@@ -2,11 +2,8 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { root, say, which } from "./process.mjs";
-
-/** NVIDIA's wheels by the header that is needed of each. Only headers are kept; the libraries themselves are opened at run time. */
-const WHEELS = { "cublas_v2.h": "nvidia-cublas==13.1.1.3", "cusolverDn.h": "nvidia-cusolver==12.0.4.66" };
-const FOLDER = join(root, "build/cuda-headers");
+import { downloadWheels, HEADERS, LIBRARIES } from "./cuda-libraries.mjs";
+import { say, which } from "./process.mjs";
 
 const EXTRACT = `
 import glob, os, sys, zipfile
@@ -18,34 +15,31 @@ for wheel in glob.glob(sys.argv[1] + "/*.whl"):
                     file.write(archive.read(name))
 `;
 
-/** Those that are neither in the toolkit nor fetched yet. */
-function missingHeaders(nvcc) {
+/** Libraries whose headers are neither in the toolkit nor fetched yet. */
+function librariesWithoutHeader(nvcc) {
   const homes = [process.env.CUDA_HOME, "/usr/local/cuda", join(dirname(nvcc), "..")].filter(Boolean);
-  const folders = [FOLDER, ...homes.flatMap((home) => [join(home, "include"), join(home, "targets/x86_64-linux/include")])];
-  return Object.keys(WHEELS).filter((header) => !folders.some((folder) => existsSync(join(folder, header))));
+  const folders = [HEADERS, ...homes.flatMap((home) => [join(home, "include"), join(home, "targets/x86_64-linux/include")])];
+  return LIBRARIES.filter(({ header }) => !folders.some((folder) => existsSync(join(folder, header))));
 }
 
 /** Where nvcc is there and its toolkit lacks the headers of cuBLAS or cuSOLVER: fetches them. Without them no CUDA backend is built, which is said, and all else is. */
 export function ensureCudaHeaders() {
   const nvcc = which("nvcc");
-  const missing = nvcc ? missingHeaders(nvcc) : [];
+  const missing = nvcc ? librariesWithoutHeader(nvcc) : [];
   if (missing.length === 0) return;
   const python = which("python3");
-  const names = missing.join(", ");
+  const names = missing.map(({ header }) => header).join(", ");
   const advice = `install the headers of cuBLAS and cuSOLVER with the CUDA toolkit, or put ${names} and what they include into build/cuda-headers`;
   if (!python) return say(`setup: no CUDA backend: missing ${names}, and python3 to fetch them; ${advice}`);
-  const wheels = missing.map((header) => WHEELS[header]);
   const downloads = mkdtempSync(join(tmpdir(), "dpo-cuda-headers-"));
   try {
-    say(`setup: fetching ${wheels.join(", ")} for the headers`);
-    execFileSync(python, ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", downloads, ...wheels], {
-      stdio: ["ignore", "ignore", "pipe"],
-      timeout: 600_000,
-    });
-    mkdirSync(FOLDER, { recursive: true });
-    execFileSync(python, ["-c", EXTRACT, downloads, FOLDER]);
-    const absent = missing.filter((header) => !existsSync(join(FOLDER, header)));
-    if (absent.length > 0) throw new Error(`${readdirSync(downloads)} lack ${absent.join(", ")}`);
+    say(`setup: fetching ${missing.map(({ wheel }) => wheel).join(", ")} for the headers`);
+    downloadWheels(python, missing, downloads);
+    mkdirSync(HEADERS, { recursive: true });
+    // Only headers are kept; the libraries themselves are opened at run time.
+    execFileSync(python, ["-c", EXTRACT, downloads, HEADERS]);
+    const absent = missing.filter(({ header }) => !existsSync(join(HEADERS, header)));
+    if (absent.length > 0) throw new Error(`${readdirSync(downloads)} lack ${absent.map(({ header }) => header).join(", ")}`);
   } catch (error) {
     say(`setup: no CUDA backend: ${names} could not be fetched (${String(error.message).split("\n")[0]}); ${advice}`);
   } finally {

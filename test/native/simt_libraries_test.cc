@@ -37,12 +37,18 @@ class SimtLibraries : public testing::Test {
     return cusolverDnDsyevd(solver_, CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n, a_.data(), lda, b_.data(),
                             workspace_.data(), count, &info_);
   }
+  cusolverStatus_t reflect(int m, int n, int lda, int count) {
+    return cusolverDnDgeqrf(solver_, m, n, a_.data(), lda, b_.data(), workspace_.data(), count, &info_);
+  }
+  cusolverStatus_t join_reflections(int m, int n, int k, int lda, int count) {
+    return cusolverDnDorgqr(solver_, m, n, k, a_.data(), lda, b_.data(), workspace_.data(), count, &info_);
+  }
 
   cudaStream_t stream_ = nullptr;
   cusolverDnHandle_t solver_ = nullptr;
   cublasHandle_t blas_ = nullptr;
   /// In columns, of which the lower triangle counts.
-  std::vector<double> a_ = {4, 2, 9, 2}, b_ = {8, 6}, workspace_ = std::vector<double>(64);
+  std::vector<double> a_ = {4, 2, 9, 2}, b_ = {8, 6}, workspace_ = std::vector<double>(128);
   double one_ = 1;
   int info_ = -1, size_ = 0;
 };
@@ -95,6 +101,36 @@ TEST_F(SimtLibraries, DecomposeWithVectorsInColumns) {
   EXPECT_NEAR(b_[1], 3, 1e-15);
   EXPECT_NEAR(a_[0], a_[1], 1e-15);
   EXPECT_NEAR(a_[2], -a_[3], 1e-15);
+}
+
+TEST_F(SimtLibraries, RefuseReflectionsThatTheyCannotMake) {
+  EXPECT_EQ(cusolverDnDgeqrf_bufferSize(solver_, 2, 2, a_.data(), 1, &size_), CUSOLVER_STATUS_INVALID_VALUE);
+  ASSERT_EQ(cusolverDnDgeqrf_bufferSize(solver_, 2, 2, a_.data(), 2, &size_), CUSOLVER_STATUS_SUCCESS);
+  EXPECT_EQ(reflect(2, 2, 1, size_), CUSOLVER_STATUS_INVALID_VALUE);
+  EXPECT_EQ(reflect(2, 2, 2, size_ - 1), CUSOLVER_STATUS_INVALID_VALUE);
+  EXPECT_EQ(cusolverDnDorgqr_bufferSize(solver_, 1, 2, 1, a_.data(), 2, b_.data(), &size_), CUSOLVER_STATUS_INVALID_VALUE);
+  EXPECT_EQ(cusolverDnDorgqr_bufferSize(solver_, 2, 2, 2, a_.data(), 2, nullptr, &size_), CUSOLVER_STATUS_INVALID_VALUE);
+  ASSERT_EQ(cusolverDnDorgqr_bufferSize(solver_, 2, 2, 2, a_.data(), 2, b_.data(), &size_), CUSOLVER_STATUS_SUCCESS);
+  EXPECT_EQ(join_reflections(2, 2, 3, 2, size_), CUSOLVER_STATUS_INVALID_VALUE);
+  EXPECT_EQ(join_reflections(2, 2, 2, 2, size_ - 1), CUSOLVER_STATUS_INVALID_VALUE);
+}
+
+TEST_F(SimtLibraries, ReflectWhenTheStreamDoes) {
+  a_ = {3, 4, 1, 2};
+  ASSERT_EQ(reflect(2, 2, 2, 128), CUSOLVER_STATUS_SUCCESS);
+  EXPECT_EQ(info_, -1);
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_EQ(info_, 0);
+  EXPECT_NEAR(a_[0], -5, 1e-15);
+  EXPECT_NEAR(a_[1], 0.5, 1e-15);
+  EXPECT_NEAR(a_[2], -2.2, 1e-15);
+  EXPECT_NEAR(a_[3], 0.4, 1e-15);
+  ASSERT_EQ(join_reflections(2, 2, 2, 2, 128), CUSOLVER_STATUS_SUCCESS);
+  ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_NEAR(a_[0], -0.6, 1e-15);
+  EXPECT_NEAR(a_[1], -0.8, 1e-15);
+  EXPECT_NEAR(a_[2], -0.8, 1e-15);
+  EXPECT_NEAR(a_[3], 0.6, 1e-15);
 }
 
 TEST_F(SimtLibraries, FindFunctionsInTheirLibraryOnly) {

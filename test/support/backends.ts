@@ -14,6 +14,11 @@ export function runnableBackends(): string[] {
     .map(nameOf);
 }
 
+/** Whether a backend executes for a device on the host, which takes long. */
+export function isSimulated(name: string): boolean {
+  return name.startsWith("cuda-sim");
+}
+
 /** Whether a backend has these operations; without a list, whether it has all that there are. */
 export function hasOperations(name: string, needed?: readonly string[]): boolean {
   const all = new Set(backends().flatMap(({ operations }) => operations));

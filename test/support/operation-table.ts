@@ -1137,6 +1137,7 @@ function zeroDiagonal(name: string): SpecialCase {
 
 const covarianceCase: OperationCase = {
   name: "covariance",
+  needs: ["covariance"],
   dtypes: ALL_TYPES,
   args: (dtype) => ({ x: floats(random(), [7, 6], dtype), method: "oas" }),
   inputs: { x: { holds: "numbers", badDTypes: ["i32"], badShapes: [{ shape: [42] }, { shape: [7, 6, 1] }] } },
@@ -1318,6 +1319,7 @@ const FREQUENCIES = 3;
 
 const randomFeaturesCase: OperationCase = {
   name: "randomFeatures",
+  needs: ["randomFrequencies"],
   dtypes: ["f64"],
   args: () => ({ kernel: kernels.rbf({ sigma: 0.8 }), frequencies: FREQUENCIES, depth: WIDTH }),
   inputs: {},
@@ -1345,6 +1347,7 @@ const ROWS_OF_FOURIER_FEATURES: InputRules = { ...ROWS_OF_FEATURES, badDTypes: [
 
 const fourierTransformCase: OperationCase = {
   name: "RandomFeatures.transform",
+  needs: ["randomFeatures"],
   dtypes: ALL_TYPES,
   args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype) }),
   inputs: { x: ROWS_OF_FOURIER_FEATURES },
@@ -1358,6 +1361,7 @@ const fourierTransformCase: OperationCase = {
 const fourierTransformVjpCase: OperationCase = {
   ...fourierTransformCase,
   name: "RandomFeatures.transformVjp",
+  needs: ["randomFeaturesVjp"],
   args: (dtype) => ({ x: floats(random(), [SAMPLES, WIDTH], dtype), upstream: floats(random(), [SAMPLES, 2 * FREQUENCIES], wide(dtype)) }),
   inputs: {
     x: ROWS_OF_FOURIER_FEATURES,

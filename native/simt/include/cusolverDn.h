@@ -26,3 +26,10 @@ cusolverStatus_t cusolverDnDsyevd_bufferSize(cusolverDnHandle_t handle, cusolver
                                              const double* A, int lda, const double* W, int* lwork);
 cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t jobz, cublasFillMode_t uplo, int n, double* A,
                                   int lda, double* W, double* work, int lwork, int* info);
+cusolverStatus_t cusolverDnDgeqrf_bufferSize(cusolverDnHandle_t handle, int m, int n, double* A, int lda, int* lwork);
+cusolverStatus_t cusolverDnDgeqrf(cusolverDnHandle_t handle, int m, int n, double* A, int lda, double* TAU, double* Workspace,
+                                  int Lwork, int* devInfo);
+cusolverStatus_t cusolverDnDorgqr_bufferSize(cusolverDnHandle_t handle, int m, int n, int k, const double* A, int lda,
+                                             const double* tau, int* lwork);
+cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* A, int lda, const double* tau,
+                                  double* work, int lwork, int* info);
