@@ -10,6 +10,7 @@
 
 #include "native/cpu/row_chunks.h"
 #include "native/cpu/simd.h"
+#include "native/math/inverse_norm.h"
 
 namespace dpo::cpu {
 
@@ -133,19 +134,19 @@ inline Vec<double> sign(Vec<double> x) {
   return (x > 0 ? one : zero) - (x < 0 ? one : zero);
 }
 
-/// 1/‖row‖ from Σ x²; infinite for a zero row. Rows whose squares leave the range of double are scaled first.
+/// 1/‖row‖ from Σ x².
 inline double inverse_norm(const double* row, std::int64_t stride, double square) {
-  constexpr double kSmallestSafeSquare = 1e-280;  // below it squares lose digits
-  if (square > kSmallestSafeSquare && std::isfinite(square)) return 1 / std::sqrt(square);
-  double largest = 0;
-  for (std::int64_t i = 0; i < stride; ++i) largest = std::max(largest, std::fabs(row[i]));
-  const double scale = 1 / largest;
-  if (!std::isfinite(scale)) return 1 / std::sqrt(square);
-  const double scaled = row_sum(stride, [&](std::int64_t i) {
-    const Vec<double> x = load(row + i) * scale;
-    return x * x;
+  const auto largest = [=] {
+    double most = 0;
+    for (std::int64_t i = 0; i < stride; ++i) most = std::max(most, std::fabs(row[i]));
+    return most;
+  };
+  return math::inverse_norm(square, largest, [=](double scale) {
+    return row_sum(stride, [=](std::int64_t i) {
+      const Vec<double> x = load(row + i) * scale;
+      return x * x;
+    });
   });
-  return scale / std::sqrt(scaled);
 }
 
 /// What a row was divided by to become what kernels see.

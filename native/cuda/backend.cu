@@ -52,6 +52,8 @@ constexpr dpo_backend make_backend() {
   backend.linear_preference = linear_preference;
   backend.divergence = divergence;
   backend.density_ratios = density_ratios;
+  backend.pair_kernel = pair_kernel;
+  backend.pair_kernel_vjp = pair_kernel_vjp;
   backend.cholesky = cholesky;
   backend.cholesky_vjp = cholesky_vjp;
   backend.solve_triangular = solve_triangular;
