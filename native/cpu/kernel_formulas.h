@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "native/cpu/simd.h"
-#include "native/math/log_kernels.h"
+#include "native/math/kernel_points.h"
 
 namespace dpo::cpu {
 
@@ -35,25 +34,11 @@ using Seen = math::InnerProducts<double>;
 /// ln k and its slopes.
 using LogKernelPoint = math::InnerProductPoint<double>;
 
-namespace detail {
-
-template <class E, class Kernel, class V>
-math::InnerProductPoint<V> point_of(const Kernel& kernel, const math::InnerProducts<V>& seen) {
-  if constexpr (Kernel::seen == math::Seen::inner_product) {
-    return kernel.template at<E>(seen);
-  } else {
-    const auto point = kernel.template at<E>(seen.uv);
-    return {point.value, {point.slope, V{}, V{}}};
-  }
-}
-
-}  // namespace detail
-
 /// Calls visit(i, point) for i from 0 to count − 1.
 template <class SeenAt, class Visit>
 void evaluate_formula(const math::KernelFormula& formula, std::int64_t count, const SeenAt& seen_at, const Visit& visit) {
   math::with_log_kernel<double>(formula, [&](const auto& kernel) {
-    for (std::int64_t i = 0; i < count; ++i) visit(i, detail::point_of<ScalarMath>(kernel, seen_at(i)));
+    for (std::int64_t i = 0; i < count; ++i) visit(i, math::point_of<ScalarMath>(kernel, seen_at(i)));
   });
 }
 
@@ -64,7 +49,7 @@ void evaluate_formula_of_vectors(const math::KernelFormula& formula, std::int64_
   math::with_log_kernel<double>(formula, [&](const auto& kernel) {
     for (std::int64_t i = 0; i < count; i += lanes<double>) {
       const int n = static_cast<int>(std::min<std::int64_t>(lanes<double>, count - i));
-      visit(i, n, detail::point_of<VectorMath>(kernel, seen_at(i, n)));
+      visit(i, n, math::point_of<VectorMath>(kernel, seen_at(i, n)));
     }
   });
 }
@@ -74,14 +59,9 @@ template <class SeenAt, class Weight>
 void add_parameter_slopes(const math::KernelFormula& formula, std::int64_t count, const SeenAt& seen_at, const Weight& weight,
                           double* sums) {
   math::with_log_kernel<double>(formula, [&](const auto& kernel) {
-    using Kernel = std::remove_cvref_t<decltype(kernel)>;
     for (std::int64_t i = 0; i < count; ++i) {
       const auto add = [&, w = weight(i)](std::int64_t p, double slope) { sums[p] += w * slope; };
-      if constexpr (Kernel::seen == math::Seen::inner_product) {
-        kernel.template parameter_slopes<ScalarMath>(seen_at(i), add);
-      } else {
-        kernel.template parameter_slopes<ScalarMath>(seen_at(i).uv, add);
-      }
+      math::parameter_slopes_of<ScalarMath>(kernel, seen_at(i), add);
     }
   });
 }

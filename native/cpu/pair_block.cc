@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "native/math/log_sum_exp.h"
-
 namespace dpo::cpu {
 namespace {
 
@@ -178,15 +176,11 @@ void PairBlock::mix() {
       responsibilities_[p] = 1;
       return;
     }
-    math::LogSumExp<double> sum{};
-    double poison = 0;  // stays 0 while every kernel's value is finite
+    math::LogMixture mixture;
+    for (std::int32_t m = 0; m < kernels_.count(); ++m) mixture.add(kernels_.log_weight(m), point(m, p).value);
+    log_k_[p] = mixture.value();
     for (std::int32_t m = 0; m < kernels_.count(); ++m) {
-      sum.add(kernels_.log_weight(m) + point(m, p).value);
-      poison += point(m, p).value * 0;
-    }
-    log_k_[p] = sum.value() + poison;
-    for (std::int32_t m = 0; m < kernels_.count(); ++m) {
-      responsibilities_[m * shape_.pairs() + p] = std::exp(kernels_.log_weight(m) + point(m, p).value - log_k_[p]);
+      responsibilities_[m * shape_.pairs() + p] = math::responsibility(kernels_.log_weight(m), point(m, p).value, log_k_[p]);
     }
   });
 }

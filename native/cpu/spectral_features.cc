@@ -9,14 +9,10 @@
 namespace dpo::cpu {
 namespace {
 
-/// Below this share of ‖u‖² + ‖l‖² a squared distance is measured again, as a sum of squared differences.
-constexpr double kCancelled = 1e-4;
-
 double distance_to_landmark(const KernelMember& member, const SeenRows& of, std::int64_t r, std::int64_t l, double inner) {
-  const double squares = of.squares[r] + member.landmark_squares[l];
-  const double squared = squares - 2 * inner;
-  if (squared > kCancelled * squares) return squared;
-  return squared_distance(of.rows + r * of.stride, member.landmarks + l * of.stride, of.stride);
+  return math::squared_distance(of.squares[r] + member.landmark_squares[l], inner, [&] {
+    return squared_distance(of.rows + r * of.stride, member.landmarks + l * of.stride, of.stride);
+  });
 }
 
 /// Inner products with the landmarks become base values and slopes.

@@ -53,6 +53,8 @@ constexpr dpo_backend make_backend() {
   backend.divergence = divergence;
   backend.linear_divergence = linear_divergence;
   backend.density_ratios = density_ratios;
+  backend.pair_kernel = pair_kernel;
+  backend.pair_kernel_vjp = pair_kernel_vjp;
   backend.cholesky = cholesky;
   backend.cholesky_vjp = cholesky_vjp;
   backend.solve_triangular = solve_triangular;

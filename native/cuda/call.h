@@ -77,6 +77,12 @@ class Call {
     return ok() ? value : T{};
   }
 
+  /// As many as `values` has, which stay as they are after a failure.
+  template <class T>
+  void read(const T* from, std::vector<T>& values) {
+    read_bytes(values.data(), from, values.size() * sizeof(T));
+  }
+
   /// Numbers of the host's, on the device.
   template <class T>
   const T* upload(const std::vector<T>& values) {
@@ -97,6 +103,12 @@ class Call {
 
   /// Writes the results: the end of every call that has found nothing wrong with its inputs.
   dpo_status finish();
+  /// The same, and then write() writes the results that the host has made.
+  template <class Write>
+  dpo_status finish(const Write& write) {
+    if (finish() == DPO_OK) write();
+    return status_;
+  }
 
  private:
   struct Result {

@@ -17,6 +17,8 @@ dpo_status linear_preference(dpo_job* job, const dpo_linear_preference_args* arg
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args);
 dpo_status linear_divergence(dpo_job* job, const dpo_linear_divergence_args* args);
 dpo_status density_ratios(dpo_job* job, const dpo_density_ratios_args* args);
+dpo_status pair_kernel(dpo_job* job, const dpo_pair_kernel_args* args);
+dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args);
 dpo_status cholesky(dpo_job* job, const dpo_cholesky_args* args);
 dpo_status cholesky_vjp(dpo_job* job, const dpo_cholesky_vjp_args* args);
 dpo_status solve_triangular(dpo_job* job, const dpo_solve_triangular_args* args);
