@@ -9,6 +9,7 @@
 
 #include "native/simt/fiber.h"
 #include "native/simt/sanitizers.h"
+#include "native/simt/traffic.h"
 
 namespace dpo::simt {
 
@@ -272,6 +273,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
   const unsigned count = grid.count();
   for (unsigned b = 0; b < count; ++b) {
     const unsigned at = order == Order::reverse ? count - 1 - b : b;
+    block_begins();
     Block running_block(fibers, order, random);
     std::string failure =
         running_block.run({at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y}, block, grid, shared_bytes, kernel);
