@@ -150,37 +150,36 @@ auto divergence(Divergence kind, double parameter, Wanted wanted) {
 
 struct Kind {
   const char* name;
-  Passes passes;
   Divergence kind;
   double parameter = 0;
 };
 
 constexpr Kind kKinds[] = {
-    {"kl", Passes::one, Divergence::kl},
-    {"forward_kl", Passes::one, Divergence::forward_kl},
-    {"jeffreys", Passes::one, Divergence::jeffreys},
-    {"renyi(0.5)", Passes::one, Divergence::renyi, 0.5},
-    {"renyi(2)", Passes::one, Divergence::renyi, 2},
-    {"bhattacharyya", Passes::one, Divergence::bhattacharyya},
-    {"hellinger", Passes::one, Divergence::hellinger},
-    {"js", Passes::two, Divergence::js, 0.5},
-    {"tv", Passes::two, Divergence::tv},
-    {"chi2", Passes::two, Divergence::chi2},
-    {"neyman_chi2", Passes::two, Divergence::neyman_chi2},
-    {"alpha(0.3)", Passes::two, Divergence::alpha, 0.3},
-    {"tsallis(2)", Passes::two, Divergence::tsallis, 2},
+    {"kl", Divergence::kl},
+    {"forward_kl", Divergence::forward_kl},
+    {"jeffreys", Divergence::jeffreys},
+    {"renyi(0.5)", Divergence::renyi, 0.5},
+    {"renyi(2)", Divergence::renyi, 2},
+    {"bhattacharyya", Divergence::bhattacharyya},
+    {"hellinger", Divergence::hellinger},
+    {"js", Divergence::js, 0.5},
+    {"tv", Divergence::tv},
+    {"chi2", Divergence::chi2},
+    {"neyman_chi2", Divergence::neyman_chi2},
+    {"alpha(0.3)", Divergence::alpha, 0.3},
+    {"tsallis(2)", Divergence::tsallis, 2},
 };
 
 std::vector<Case> make_cases() {
   std::vector<Case> cases = {
-      {"token_log_probs", "value", Passes::one, token_log_probs},
-      {"token_log_probs_vjp", "gradient", Passes::one, token_log_probs_vjp},
-      {"sequence_log_probs", "sum", Passes::none, sequence_log_probs},
-      {"preference", "sigmoid, losses + gradients", Passes::none, preference},
+      {"token_log_probs", "value", token_log_probs},
+      {"token_log_probs_vjp", "gradient", token_log_probs_vjp},
+      {"sequence_log_probs", "sum", sequence_log_probs},
+      {"preference", "sigmoid, losses + gradients", preference},
   };
-  for (const auto& [name, passes, kind, parameter] : kKinds) {
-    cases.push_back({"divergence", std::string(name) + ", value", passes, divergence(kind, parameter, Wanted::value)});
-    cases.push_back({"divergence", std::string(name) + ", value + gradient", passes, divergence(kind, parameter, Wanted::gradient)});
+  for (const auto& [name, kind, parameter] : kKinds) {
+    cases.push_back({"divergence", std::string(name) + ", value", divergence(kind, parameter, Wanted::value)});
+    cases.push_back({"divergence", std::string(name) + ", value + gradient", divergence(kind, parameter, Wanted::gradient)});
   }
   return cases;
 }
@@ -195,10 +194,10 @@ const std::vector<Case>& cuda_cases() {
 CountedCase count(const Case& of, const Size& size) {
   Tensors tensors(size);
   dpo_job job;
-  simt::take_traffic();
+  simt::begin_traffic();
   CountedCase counted;
   if (of.run(*dpo_backend_open(&host_services()), job, tensors) != DPO_OK) counted.failure = job.status.message;
-  counted.launches = simt::take_traffic();
+  counted.launches = simt::end_traffic();
   for (const simt::LaunchTraffic& launch : counted.launches) {
     counted.read += launch.read;
     counted.written += launch.written;

@@ -48,12 +48,8 @@ class Tensors {
   std::int64_t least_read_ = 0, least_written_ = 0;
 };
 
-/// How a row's logits are gone through, which says how near the least its traffic has to be.
-enum class Passes { none, one, two };
-
 struct Case {
   std::string operation, what;
-  Passes passes;
   std::function<dpo_status(const dpo_backend&, dpo_job&, Tensors&)> run;
 };
 

@@ -90,6 +90,7 @@ class Block {
   std::string run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_bytes, const std::function<void()>& kernel);
 
   void barrier();
+  void pause() { yield(); }
   const std::uint64_t* gather(unsigned mask, std::uint64_t value, const char* operation);
   [[noreturn]] void fail(const char* operation, const char* why, const char* other = "");
   void* shared() const { return shared_.get(); }
@@ -286,6 +287,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
 }
 
 void block_barrier() { running->barrier(); }
+void pause_thread() { running->pause(); }
 const std::uint64_t* warp_gather(unsigned mask, std::uint64_t value, const char* operation) {
   return running->gather(mask, value, operation);
 }

@@ -29,8 +29,10 @@ struct LaunchTraffic {
 
 #if defined(DPO_SIMT_TRAFFIC)
 
-/// The launches since the last call of this, in their order.
-std::vector<LaunchTraffic> take_traffic();
+/// Counts from here on, with nothing in the cache.
+void begin_traffic();
+/// Counts no more. The launches, in their order.
+std::vector<LaunchTraffic> end_traffic();
 
 void memory_taken(const void* memory, std::size_t bytes);
 void memory_given_back(const void* memory);

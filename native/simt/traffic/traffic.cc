@@ -1,7 +1,7 @@
 // Counts what kernels move between device memory and the second-level cache. native/cuda is compiled with the calls that a thread
 // sanitizer wants at every access to memory; they come here, and those to device memory are counted by sectors.
 //
-// The model: blocks run here one after the other, but on the device as many at a time as its processors hold, all equally fast. The
+// The model: threads of a block take turns at every access. Blocks run here one after the other, but on the device as many at a time as its processors hold, all equally fast. The
 // clock therefore advances by (blocks at a time) × (a sector) for every sector that a block fetches, and the next blocks start when
 // the last of these have ended. A sector stays in the cache until as many bytes as its share have been fetched after it (first in,
 // first out). Reading one that is not there counts; writing counts once as long as it stays there, for it is written back later.
@@ -37,6 +37,15 @@ unsigned blocks_at_a_time(Dim3 block, std::size_t shared_bytes) {
 
 class Traffic {
  public:
+  void begin() {
+    counts_ = true;
+    for (auto& [at, allocation] : allocations_) std::fill(allocation.sectors.begin(), allocation.sectors.end(), Sector{});
+  }
+  std::vector<LaunchTraffic> end() {
+    counts_ = false;
+    return std::exchange(launches_, {});
+  }
+
   void take(const void* memory, std::size_t bytes) {
     const auto sectors = (bytes + Model::sector - 1) / Model::sector;
     allocations_.insert_or_assign(address(memory), Allocation{bytes, std::vector<Sector>(sectors)});
@@ -48,6 +57,7 @@ class Traffic {
   }
 
   void launch(const void* kernel, Dim3 grid, Dim3 block, std::size_t shared_bytes) {
+    if (!counts_) return;
     launches_.push_back({kernel, grid, block, shared_bytes});
     blocks_left_ = grid.count();
     most_blocks_ = blocks_at_a_time(block, shared_bytes);
@@ -63,10 +73,12 @@ class Traffic {
     --blocks_left_;
   }
 
-  void access(const void* memory, std::size_t bytes, bool writes) {
+  /// False when this is no device memory.
+  bool access(const void* memory, std::size_t bytes, bool writes) {
+    if (!counts_ || launches_.empty()) return false;
     const std::uintptr_t at = address(memory);
     Allocation* allocation = holder_of(at);
-    if (!allocation || launches_.empty()) return;
+    if (!allocation) return false;
     const std::size_t offset = at - found_->first;
     for (std::size_t i = offset / Model::sector; i <= (offset + bytes - 1) / Model::sector; ++i) {
       if (writes) {
@@ -75,9 +87,8 @@ class Traffic {
         read(allocation->sectors[i]);
       }
     }
+    return true;
   }
-
-  std::vector<LaunchTraffic> take_launches() { return std::exchange(launches_, {}); }
 
  private:
   using Allocations = std::map<std::uintptr_t, Allocation>;
@@ -111,6 +122,7 @@ class Traffic {
     launches_.back().written += Model::sector;
   }
 
+  bool counts_ = false;
   Allocations allocations_;
   Allocations::iterator found_ = allocations_.end();
   std::vector<LaunchTraffic> launches_;
@@ -124,9 +136,14 @@ Traffic& traffic() {
   return all;
 }
 
+void access(const void* memory, std::size_t bytes, bool writes) {
+  if (traffic().access(memory, bytes, writes)) pause_thread();
+}
+
 }  // namespace
 
-std::vector<LaunchTraffic> take_traffic() { return traffic().take_launches(); }
+void begin_traffic() { traffic().begin(); }
+std::vector<LaunchTraffic> end_traffic() { return traffic().end(); }
 void memory_taken(const void* memory, std::size_t bytes) { traffic().take(memory, bytes); }
 void memory_given_back(const void* memory) { traffic().give_back(memory); }
 void memory_filled(const void* memory, std::size_t bytes) {
@@ -142,25 +159,26 @@ void block_begins() { traffic().block(); }
 }  // namespace dpo::simt
 
 // What the compiler calls.
-using dpo::simt::traffic;
+using dpo::simt::access;
 extern "C" {
 #define DPO_TRAFFIC(bytes)                                                            \
-  void __tsan_read##bytes(void* at) { traffic().access(at, bytes, false); }           \
-  void __tsan_write##bytes(void* at) { traffic().access(at, bytes, true); }           \
-  void __tsan_unaligned_read##bytes(void* at) { traffic().access(at, bytes, false); } \
-  void __tsan_unaligned_write##bytes(void* at) { traffic().access(at, bytes, true); }
+  void __tsan_read##bytes(void* at) { access(at, bytes, false); }           \
+  void __tsan_write##bytes(void* at) { access(at, bytes, true); }           \
+  void __tsan_unaligned_read##bytes(void* at) { access(at, bytes, false); } \
+  void __tsan_unaligned_write##bytes(void* at) { access(at, bytes, true); }
 DPO_TRAFFIC(1)
 DPO_TRAFFIC(2)
 DPO_TRAFFIC(4)
 DPO_TRAFFIC(8)
 DPO_TRAFFIC(16)
-void __tsan_read_range(void* at, std::size_t bytes) { traffic().access(at, bytes, false); }
-void __tsan_write_range(void* at, std::size_t bytes) { traffic().access(at, bytes, true); }
+void __tsan_read_range(void* at, std::size_t bytes) { access(at, bytes, false); }
+void __tsan_write_range(void* at, std::size_t bytes) { access(at, bytes, true); }
 void __tsan_vptr_update(void*, void*) {}
 void __tsan_vptr_read(void*) {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
-// Whether a static object has been made.
+// Atomics are the host's: whether a static object has been made, and how many hold a shared one.
 unsigned char __tsan_atomic8_load(const volatile unsigned char* at, int) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+int __tsan_atomic32_fetch_add(volatile int* at, int value, int) { return __atomic_fetch_add(at, value, __ATOMIC_ACQ_REL); }
 }
