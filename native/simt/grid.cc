@@ -9,6 +9,7 @@
 
 #include "native/simt/fiber.h"
 #include "native/simt/sanitizers.h"
+#include "native/simt/traffic.h"
 
 namespace dpo::simt {
 
@@ -89,6 +90,7 @@ class Block {
   std::string run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_bytes, const std::function<void()>& kernel);
 
   void barrier();
+  void pause() { yield(); }
   const std::uint64_t* gather(unsigned mask, std::uint64_t value, const char* operation);
   [[noreturn]] void fail(const char* operation, const char* why, const char* other = "");
   void* shared() const { return shared_.get(); }
@@ -272,6 +274,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
   const unsigned count = grid.count();
   for (unsigned b = 0; b < count; ++b) {
     const unsigned at = order == Order::reverse ? count - 1 - b : b;
+    block_begins();
     Block running_block(fibers, order, random);
     std::string failure =
         running_block.run({at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y}, block, grid, shared_bytes, kernel);
@@ -284,6 +287,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
 }
 
 void block_barrier() { running->barrier(); }
+void pause_thread() { running->pause(); }
 const std::uint64_t* warp_gather(unsigned mask, std::uint64_t value, const char* operation) {
   return running->gather(mask, value, operation);
 }

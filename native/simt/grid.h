@@ -30,6 +30,8 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
 
 extern thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
 void block_barrier();
+/// Lets the other threads of the block go on that can.
+void pause_thread();
 /// All lanes of `mask` meet; returns what each of the 32 has brought. `operation` is its name: lanes must agree.
 const std::uint64_t* warp_gather(unsigned mask, std::uint64_t value, const char* operation);
 /// Ends the kernel because of a wrong call.

@@ -8,6 +8,7 @@
 
 #include "cuda_runtime.h"
 #include "native/simt/sanitizers.h"
+#include "native/simt/traffic.h"
 
 struct CUstream_st {
   std::vector<std::function<cudaError_t()>> work;
@@ -40,11 +41,13 @@ class Allocations {
     std::memset(memory, 0xff, bytes);
     const std::lock_guard lock(mutex_);
     sizes_[memory] = bytes;
+    dpo::simt::memory_taken(memory, bytes);
     return memory;
   }
   bool give_back(void* memory) {
     const std::lock_guard lock(mutex_);
     if (sizes_.erase(memory) == 0) return false;
+    dpo::simt::memory_given_back(memory);
     std::free(memory);
     return true;
   }
@@ -73,9 +76,10 @@ Allocations& allocations() {
 
 namespace dpo::simt {
 
-cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, std::function<void()> kernel) {
-  return enqueue_step(config.stream, [config, kernel = std::move(kernel)] {
-    failure = run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, kernel);
+cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> run) {
+  return enqueue_step(config.stream, [config, kernel, run = std::move(run)] {
+    launch_begins(kernel, config.gridDim, config.blockDim, config.dynamicSmemBytes);
+    failure = run_grid(config.gridDim, config.blockDim, config.dynamicSmemBytes, run);
     return failure.empty() ? cudaSuccess : cudaErrorLaunchFailure;
   });
 }
@@ -180,6 +184,7 @@ cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStre
   return enqueue_step(stream, [=] {
     if (!allocations().holds(memory, bytes)) return cudaErrorInvalidValue;
     std::memset(memory, value, bytes);
+    dpo::simt::memory_filled(memory, bytes);
     return cudaSuccess;
   });
 }

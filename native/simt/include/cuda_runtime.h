@@ -70,14 +70,15 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribut
 namespace dpo::simt {
 /// Work for a stream that is no call of the runtime.
 void enqueue(cudaStream_t stream, std::function<void()> work);
-cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, std::function<void()> kernel);
+/// `run` is `kernel` with its arguments.
+cudaError_t enqueue_launch(const cudaLaunchConfig_t& config, const void* kernel, std::function<void()> run);
 }  // namespace dpo::simt
 
 template <class... Expected, class... Actual>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Expected...), Actual&&... arguments) {
   // Copied now, as a launch does.
   return dpo::simt::enqueue_launch(
-      *config, [kernel, copies = std::tuple<Expected...>(std::forward<Actual>(arguments)...)] { std::apply(kernel, copies); });
+      *config, reinterpret_cast<const void*>(kernel), [kernel, copies = std::tuple<Expected...>(std::forward<Actual>(arguments)...)] { std::apply(kernel, copies); });
 }
 
 inline void __syncthreads() { dpo::simt::block_barrier(); }
