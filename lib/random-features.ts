@@ -53,7 +53,7 @@ function* transformVjpSteps(
   const frequencies = frame.result("out.frequencies", "f64", given.shape, out.frequencies);
   yield frame;
   // W = W₁/σ.
-  const along = frequencies.data.reduce((sum, grad, i) => sum + grad * (given.data[i] ?? 0), 0);
+  const along = frequencies.readSync().reduce((sum, grad, i) => sum + grad * (given.data[i] ?? 0), 0);
   return { x: gradX, frequencies, sigma: -along / sigma };
 }
 
