@@ -18,6 +18,15 @@ constexpr std::int64_t kRowsPerBlock = 64;
 /// Each has a gradient of the frequencies of its own.
 constexpr std::int64_t kMostChunks = 16;
 
+/// The library's where a fused product is a call.
+math::SinCos sin_cos(double phase) {
+#ifdef __FMA__
+  return math::sin_cos(phase);
+#else
+  return {std::sin(phase), std::cos(phase)};
+#endif
+}
+
 /// A block of rows in double, and their phases W·x.
 struct Block {
   double *rows, *scales, *phases, *row_grads, *workspace;
@@ -112,7 +121,7 @@ dpo_status transform(dpo_job* job, const dpo_random_features_args& args) {
     for (std::int64_t r = 0; r < rows; ++r) {
       const std::int64_t first = (begin + r) * 2 * count;
       for (std::int64_t k = 0; k < count; ++k) {
-        const math::SinCos of_phase = fourier.at(block.phases[r * count + k]);
+        const math::SinCos of_phase = fourier.at(sin_cos(block.phases[r * count + k]));
         set(args.features, first + k, of_phase.cos);
         set(args.features, first + count + k, of_phase.sin);
       }
@@ -127,7 +136,7 @@ void pull_back_phases(const dpo_tensor& upstream, std::int64_t begin, std::int64
     const std::int64_t first = (begin + r) * 2 * count;
     for (std::int64_t k = 0; k < count; ++k) {
       double& phase = phases[r * count + k];
-      phase = fourier.slope(phase, get(upstream, first + k), get(upstream, first + count + k));
+      phase = fourier.slope(sin_cos(phase), get(upstream, first + k), get(upstream, first + count + k));
     }
   }
 }

@@ -56,7 +56,7 @@ template <class T>
 __global__ void write_features(const double* phases, std::int64_t rows, std::int64_t count, math::FourierFeatures fourier,
                                T* features) {
   for_each_element(rows, count, [&](std::int64_t r, std::int64_t k, std::int64_t index) {
-    const math::SinCos of_phase = fourier.at(phases[index]);
+    const math::SinCos of_phase = fourier.at(math::sin_cos(phases[index]));
     T* row = features + r * 2 * count;
     row[k] = static_cast<T>(of_phase.cos);
     row[count + k] = static_cast<T>(of_phase.sin);
@@ -68,7 +68,7 @@ __global__ void pull_back_phases(Scalars upstream, std::int64_t begin, std::int6
                                  math::FourierFeatures fourier, double* phases) {
   for_each_element(rows, count, [&](std::int64_t r, std::int64_t k, std::int64_t index) {
     const std::int64_t first = (begin + r) * 2 * count + k;
-    phases[index] = fourier.slope(phases[index], upstream.at(first), upstream.at(first + count));
+    phases[index] = fourier.slope(math::sin_cos(phases[index]), upstream.at(first), upstream.at(first + count));
   });
 }
 

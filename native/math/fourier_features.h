@@ -11,14 +11,10 @@ struct FourierFeatures {
 
   explicit FourierFeatures(double count) : scale(1 / std::sqrt(count)) {}
 
-  /// Of one phase.
-  DPO_HD SinCos at(double phase) const {
-    const SinCos angle = sin_cos(phase);
-    return {scale * angle.sin, scale * angle.cos};
-  }
+  /// Of a phase with this sine and cosine.
+  DPO_HD SinCos at(const SinCos& angle) const { return {scale * angle.sin, scale * angle.cos}; }
   /// The gradient in the phase.
-  DPO_HD double slope(double phase, double of_cos, double of_sin) const {
-    const SinCos angle = sin_cos(phase);
+  DPO_HD double slope(const SinCos& angle, double of_cos, double of_sin) const {
     return scale * (angle.cos * of_sin - angle.sin * of_cos);
   }
 };
