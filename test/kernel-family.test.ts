@@ -591,7 +591,7 @@ describeBackends(() => {
       }
     });
   });
-});
+}, ["pairKernel", "pairKernelVjp"]);
 
 function logits(...values: number[]): Tensor<"f64"> {
   return tensor(Float64Array.from(values), [values.length]);

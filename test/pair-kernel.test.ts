@@ -411,4 +411,4 @@ describeBackends(() => {
       await expectRefusal(faces, { ...given, upstream: Float32Array.of(1, Number.NaN, 0) }, { code: "ERR_NONFINITE", index: 1, message: /upstream/ });
     });
   });
-});
+}, ["pairKernel", "pairKernelVjp"]);

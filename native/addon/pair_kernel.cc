@@ -6,9 +6,9 @@ namespace {
 
 dpo_pair_kernel_args read_forward(Arguments& in) {
   dpo_pair_kernel_args args{};
-  args.u = in.tensor();
+  args.u = in.resident_tensor();
   args.side_count = in.integer();
-  for (std::int32_t side = 0; side < args.side_count; ++side) args.v[side] = in.tensor();
+  for (std::int32_t side = 0; side < args.side_count; ++side) args.v[side] = in.resident_tensor();
   args.kernel = read_kernel(in);
   return args;
 }
@@ -34,8 +34,8 @@ Operation read_pair_kernel_vjp(Arguments& in) {
   args.upstream = in.tensor();
   args.entropy_upstream = in.number();
   read_values(in, args.forward);
-  args.grad_u = in.tensor();
-  for (std::int32_t side = 0; side < args.forward.side_count; ++side) args.grad_v[side] = in.tensor();
+  args.grad_u = in.resident_tensor();
+  for (std::int32_t side = 0; side < args.forward.side_count; ++side) args.grad_v[side] = in.resident_tensor();
   args.grad_kernel = read_kernel_gradients(in, args.forward.kernel);
   return operation(args, &dpo_backend::pair_kernel_vjp);
 }

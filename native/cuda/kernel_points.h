@@ -18,8 +18,7 @@ struct DeviceMath : math::ScalarFunctions<double> {
 };
 
 __device__ inline LogKernelPoint point_of(const math::KernelFormula& formula, const Products& seen) {
-  return math::with_log_kernel<double>(formula,
-                                       [&](const auto& kernel) { return math::point_of<DeviceMath>(kernel, seen); });
+  return math::with_log_kernel<double>(formula, [&](const auto& kernel) { return math::point_of<DeviceMath>(kernel, seen); });
 }
 
 }  // namespace dpo::cuda

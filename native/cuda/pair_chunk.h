@@ -22,7 +22,12 @@ class PairChunk {
             Carver from)
       : call_(call), members_(members) {
     const std::int64_t row_count = (1 + shape.sides) * rows;
-    rows_ = {rows, shape.depth, shape.sides, shape.normalized, from.take(row_count * shape.depth), from.take(row_count),
+    rows_ = {rows,
+             shape.depth,
+             shape.sides,
+             shape.normalized,
+             from.take(row_count * shape.depth),
+             from.take(row_count),
              from.take(row_count)};
     points_ = PairPoints::carve(from, members, rows_);
     for (std::int32_t m = 0; m < members.count(); ++m) {
@@ -52,8 +57,8 @@ class PairChunk {
     evaluate_pairs(call_, rows_, points_);
   }
 
-  /// From the upstream of the call's `all_rows` rows, of which these begin at `first`: adds the gradients of the parameters to `sums`
-  /// and prepares those of the rows.
+  /// From the upstream of the call's `all_rows` rows, of which these begin at `first`: adds the gradients of the parameters to
+  /// `sums` and prepares those of the rows.
   void pull_back(const Scalars& upstream, std::int64_t all_rows, std::int64_t first, double* sums) const {
     pull_back_pairs(call_, rows_, points_, upstream, all_rows, first, grads_);
     if (grads_.along) call_.fill(grads_.along, 0, static_cast<std::size_t>(rows_.operands() * rows_.rows) * sizeof(double));

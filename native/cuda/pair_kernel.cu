@@ -135,7 +135,8 @@ class PairKernelCall {
       return call_.fail_at(element, DPO_ERR_NONFINITE, "%s: element %lld is not finite", name, static_cast<long long>(element));
     }
     if (!members_.normalizes()) return DPO_OK;
-    return call_.fail_at(first, DPO_ERR_RANGE, "%s: row %lld is zero and cannot be normalised", name, static_cast<long long>(row));
+    return call_.fail_at(first, DPO_ERR_RANGE, "%s: row %lld is zero and cannot be normalised", name,
+                         static_cast<long long>(row));
   }
 
   Call& call_;
@@ -149,9 +150,8 @@ class PairKernelCall {
 }  // namespace
 
 dpo_status pair_kernel(dpo_job* job, const dpo_pair_kernel_args* args) {
-  return dispatch_storage(args->u.dtype, [&]<class S>() {
-    return run(job, [&](Call& call) { return PairKernelCall<S>(call, *args).forward(); });
-  });
+  return dispatch_storage(
+      args->u.dtype, [&]<class S>() { return run(job, [&](Call& call) { return PairKernelCall<S>(call, *args).forward(); }); });
 }
 
 dpo_status pair_kernel_vjp(dpo_job* job, const dpo_pair_kernel_vjp_args* args) {

@@ -21,7 +21,8 @@ __global__ void measure_mapped(KernelMap map, std::int64_t width, const double* 
     sum.value += map == KernelMap::factor ? row[k] * row[k] : DeviceMath::cos(row[k]);
   sum = merge_block(sum);
   if (threadIdx.x != 0) return;
-  seen[blockIdx.x] = map == KernelMap::factor ? Products{sum.value, 0, 0} : Products{sum.value / static_cast<double>(width), 1, 1};
+  seen[blockIdx.x] =
+      map == KernelMap::factor ? Products{sum.value, 0, 0} : Products{sum.value / static_cast<double>(width), 1, 1};
 }
 
 __global__ void pull_back_mapped(KernelMap map, std::int64_t pairs, std::int64_t width, const double* grads, double* mapped) {
@@ -40,7 +41,8 @@ struct ProductSums : Products {
 };
 
 /// A block a pair.
-__global__ void measure_features(PairRows rows, std::int64_t rank, const double* lambdas, const double* features, Products* seen) {
+__global__ void measure_features(PairRows rows, std::int64_t rank, const double* lambdas, const double* features,
+                                 Products* seen) {
   const std::int64_t pair = blockIdx.x, side = pair / rows.rows, r = pair % rows.rows;
   const double *u = features + r * rank, *v = features + rows.row(1 + side, r) * rank;
   ProductSums sums{};
@@ -105,7 +107,8 @@ void map_to_features(Call& call, const KernelMember& member, std::int32_t m, con
 }
 
 void pull_back_features(Call& call, const KernelMember& member, std::int32_t m, const PairRows& rows, const PairPoints& points,
-                        const SpectralScratch& scratch, const PairGradients& grads, std::int64_t first_term, Accumulate accumulate) {
+                        const SpectralScratch& scratch, const PairGradients& grads, std::int64_t first_term,
+                        Accumulate accumulate) {
   const std::int64_t pairs = rows.pairs();
   call.launch(pull_back_measured, grid_of(rows.rows * member.rank()), rows, member.rank(), member.formula.parameters,
               scratch.features, grads.terms.terms + m * pairs, points.points + m * pairs, scratch.grads,

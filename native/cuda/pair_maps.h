@@ -19,6 +19,7 @@ void map_to_features(Call& call, const KernelMember& member, std::int32_t m, con
                      const SpectralScratch& scratch);
 /// To the rows, and to the terms of its lambdas.
 void pull_back_features(Call& call, const KernelMember& member, std::int32_t m, const PairRows& rows, const PairPoints& points,
-                        const SpectralScratch& scratch, const PairGradients& grads, std::int64_t first_term, Accumulate accumulate);
+                        const SpectralScratch& scratch, const PairGradients& grads, std::int64_t first_term,
+                        Accumulate accumulate);
 
 }  // namespace dpo::cuda

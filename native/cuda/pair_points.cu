@@ -78,7 +78,8 @@ __global__ void evaluate(PairRows rows, PairPoints points) {
     points.log_k[pair] = log_k;
     for (std::int32_t m = 0; m < points.count; ++m) {
       points.responsibilities[m * pairs + pair] =
-          points.is_mixture ? math::responsibility(points.members[m].log_weight, points.points[m * pairs + pair].value, log_k) : 1;
+          points.is_mixture ? math::responsibility(points.members[m].log_weight, points.points[m * pairs + pair].value, log_k)
+                            : 1;
     }
   });
 }
@@ -146,8 +147,7 @@ __global__ void sum_diagonal(PairRows rows, const double* diagonal, const double
   double sum = 0;
   for (std::int64_t pair = warp; pair < rows.pairs() && column < rows.depth; pair += kColumnWarps) {
     const std::int64_t side = pair / rows.rows, r = pair % rows.rows;
-    const double difference =
-        rows.seen[r * rows.depth + column] - rows.seen[rows.row(1 + side, r) * rows.depth + column];
+    const double difference = rows.seen[r * rows.depth + column] - rows.seen[rows.row(1 + side, r) * rows.depth + column];
     sum += 2 * grads[pair] * (diagonal[column] * difference) * difference;
   }
   sums[threadIdx.x] = sum;
@@ -173,7 +173,8 @@ PairPoints PairPoints::carve(Carver& from, const KernelMembers& members, const P
           from.take(count * pairs)};
 }
 
-PairGradients PairGradients::carve(Carver& from, const KernelMembers& members, const PairRows& rows, const ParameterTerms& terms) {
+PairGradients PairGradients::carve(Carver& from, const KernelMembers& members, const PairRows& rows,
+                                   const ParameterTerms& terms) {
   const std::int64_t pairs = rows.pairs(), row_count = rows.operands() * rows.rows;
   const bool has_landmarks = members.any(KernelMap::landmarks);
   return {from.take(members.count() * pairs),
@@ -222,7 +223,8 @@ void pull_back_pairs(Call& call, const PairRows& rows, const PairPoints& points,
 
 void add_parameter_terms(Call& call, std::int64_t pairs, const ParameterTerms& terms, double* sums) {
   const unsigned threads = block_threads(pairs);
-  call.launch(sum_terms, {{static_cast<unsigned>(terms.rows), 1, 1}, threads, merge_block_bytes<Sum>(threads)}, pairs, terms, sums);
+  call.launch(sum_terms, {{static_cast<unsigned>(terms.rows), 1, 1}, threads, merge_block_bytes<Sum>(threads)}, pairs, terms,
+              sums);
 }
 
 void add_diagonal_gradient(Call& call, const PairRows& rows, const double* diagonal, const double* grads, double* factor) {

@@ -47,13 +47,13 @@ struct ParameterTerms {
 };
 
 struct PairGradients {
-  double* seen;                    // [members, pairs]: in what the formula sees, or its `uv`
-  double *distances, *absolutes;   // [pairs]: in ‖u − v‖² and ‖u − v‖₁
-  Products* products;              // [pairs]: in the inner products
-  bool any_diagonal;               // of `seen` some are of differences weighted by a diagonal
-  double* differences;             // [pairs, depth]: in u − v, where a kernel maps them
-  double* rows;                    // [operands, rows, depth]: in rows, where a kernel has landmarks
-  double* along;                   // [operands, rows]: the rest of it, along the row
+  double* seen;                   // [members, pairs]: in what the formula sees, or its `uv`
+  double *distances, *absolutes;  // [pairs]: in ‖u − v‖² and ‖u − v‖₁
+  Products* products;             // [pairs]: in the inner products
+  bool any_diagonal;              // of `seen` some are of differences weighted by a diagonal
+  double* differences;            // [pairs, depth]: in u − v, where a kernel maps them
+  double* rows;                   // [operands, rows, depth]: in rows, where a kernel has landmarks
+  double* along;                  // [operands, rows]: the rest of it, along the row
   ParameterTerms terms;
 
   static PairGradients carve(Carver& from, const KernelMembers& members, const PairRows& rows, const ParameterTerms& terms);

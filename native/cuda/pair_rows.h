@@ -16,9 +16,7 @@ template <class S>
 struct StoredRows {
   S *u, *v, *second_v;
   __host__ __device__ S* of(std::int64_t operand) const { return operand == 0 ? u : operand == 1 ? v : second_v; }
-  StoredRows from(std::int64_t element) const {
-    return {u + element, v + element, second_v ? second_v + element : nullptr};
-  }
+  StoredRows from(std::int64_t element) const { return {u + element, v + element, second_v ? second_v + element : nullptr}; }
 };
 
 struct LargestMagnitude {

@@ -425,6 +425,7 @@ function pairArgs(dtype: Storage): Args {
 
 const pairKernelCase: OperationCase = {
   name: "pairKernel",
+  needs: ["pairKernel"],
   dtypes: ALL_TYPES,
   args: pairArgs,
   inputs: PAIR_RULES,
@@ -443,6 +444,7 @@ const pairKernelCase: OperationCase = {
 const pairKernelVjpCase: OperationCase = {
   ...pairKernelCase,
   name: "pairKernel with upstream",
+  needs: ["pairKernel", "pairKernelVjp"],
   args: (dtype) => ({ ...pairArgs(dtype), upstream: floats(random(), [PAIR_ROWS], wide(dtype)) }),
   inputs: { ...PAIR_RULES, upstream: { ...vectorRules(PAIR_ROWS, ["i32", "f16", "bf16"]), optional: true } },
   outs: (dtype) => ({
