@@ -58,6 +58,11 @@ constexpr dpo_backend make_backend() {
   backend.solve_triangular_vjp = solve_triangular_vjp;
   backend.eigh = eigh;
   backend.eigh_vjp = eigh_vjp;
+  backend.gram = gram;
+  backend.gram_vjp = gram_vjp;
+  backend.gram_reduce = gram_reduce;
+  backend.gram_reduce_vjp = gram_reduce_vjp;
+  backend.mmd = mmd;
   return backend;
 }
 

@@ -77,6 +77,14 @@ class Call {
     return ok() ? value : T{};
   }
 
+  /// The same of several numbers.
+  template <class T>
+  std::vector<T> read(const T* from, std::int64_t count) {
+    std::vector<T> values(static_cast<std::size_t>(count));
+    read_bytes(values.data(), from, values.size() * sizeof(T));
+    return values;
+  }
+
   /// Numbers of the host's, on the device.
   template <class T>
   const T* upload(const std::vector<T>& values) {
@@ -97,6 +105,12 @@ class Call {
 
   /// Writes the results: the end of every call that has found nothing wrong with its inputs.
   dpo_status finish();
+  /// The same where the host writes results of its own, by write().
+  template <class Write>
+  dpo_status finish(const Write& write) {
+    if (finish() == DPO_OK) write();
+    return status_;
+  }
 
  private:
   struct Result {

@@ -3,25 +3,14 @@
 #include <limits>
 
 #include "native/cuda/dense_solvers.h"
-#include "native/cuda/grid.h"
 #include "native/cuda/matrix_product.h"
 #include "native/cuda/operations.h"
 #include "native/cuda/reduce.h"
+#include "native/cuda/row_elements.h"
 #include "native/math/linear_algebra.h"
 
 namespace dpo::cuda {
 namespace {
-
-Grid passes(std::int64_t count) { return grid_of(count, kElementsEach); }
-
-/// Calls body(i, j, index) for the elements of a matrix in rows.
-template <class Body>
-__device__ __forceinline__ void for_each_element(std::int64_t rows, std::int64_t columns, const Body& body) {
-  for_each_index(rows * columns, [&](std::int64_t index) {
-    const std::int64_t i = index / columns;
-    body(i, index - i * columns, index);
-  });
-}
 
 __device__ __forceinline__ bool in_triangle(bool lower, std::int64_t i, std::int64_t j) { return lower ? j <= i : j >= i; }
 

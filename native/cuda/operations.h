@@ -22,5 +22,10 @@ dpo_status solve_triangular(dpo_job* job, const dpo_solve_triangular_args* args)
 dpo_status solve_triangular_vjp(dpo_job* job, const dpo_solve_triangular_vjp_args* args);
 dpo_status eigh(dpo_job* job, const dpo_eigh_args* args);
 dpo_status eigh_vjp(dpo_job* job, const dpo_eigh_vjp_args* args);
+dpo_status gram(dpo_job* job, const dpo_gram_args* args);
+dpo_status gram_vjp(dpo_job* job, const dpo_gram_vjp_args* args);
+dpo_status gram_reduce(dpo_job* job, const dpo_gram_reduce_args* args);
+dpo_status gram_reduce_vjp(dpo_job* job, const dpo_gram_reduce_vjp_args* args);
+dpo_status mmd(dpo_job* job, const dpo_mmd_args* args);
 
 }  // namespace dpo::cuda
