@@ -1,5 +1,7 @@
 #include "native/core/gram.h"
 
+#include <algorithm>
+
 #include "native/cuda/gram_call.h"
 #include "native/cuda/gram_pull_back.h"
 #include "native/cuda/operations.h"
@@ -36,7 +38,7 @@ class SharedTile {
   template <class Body>
   __device__ void for_each(const Body& body) const {
     const std::int64_t column = column_ + threadIdx.x % kSide;
-    for (std::int64_t row = row_ + threadIdx.x / kSide; row < min(rows_end_, row_ + kSide); row += kRowsAtOnce) {
+    for (std::int64_t row = row_ + threadIdx.x / kSide; row < std::min(rows_end_, row_ + kSide); row += kRowsAtOnce) {
       if (column < columns_end_) body(row, column);
     }
   }
@@ -44,7 +46,7 @@ class SharedTile {
   template <class Body>
   __device__ void for_each_transposed(const Body& body) const {
     const std::int64_t row = row_ + threadIdx.x % kSide;
-    for (std::int64_t column = column_ + threadIdx.x / kSide; column < min(columns_end_, column_ + kSide); column += kRowsAtOnce) {
+    for (std::int64_t column = column_ + threadIdx.x / kSide; column < std::min(columns_end_, column_ + kSide); column += kRowsAtOnce) {
       if (row < rows_end_) body(row, column);
     }
   }

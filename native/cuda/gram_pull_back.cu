@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "native/cuda/grid.h"
 #include "native/cuda/matrix_product.h"
 #include "native/cuda/reduce.h"
 #include "native/cuda/row_packs.h"
@@ -90,7 +91,7 @@ __global__ void weigh_rows(PairSlopesOf<T> of, BlockMemory<T> weights, Accumulat
 template <class T>
 __global__ void sum_columns(PairSlopesOf<T> of, double* partial) {
   const std::int64_t columns = of.block.at.columns, j = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const std::int64_t begin = blockIdx.y * kRowsOfColumnSum, end = min(of.block.at.rows, begin + kRowsOfColumnSum);
+  const std::int64_t begin = blockIdx.y * kRowsOfColumnSum, end = std::min(of.block.at.rows, begin + kRowsOfColumnSum);
   if (j >= columns) return;
   double self = 0, mean = 0;
   math::with_log_kernel<T>(of.of.member.formula, [&](const auto& kernel) {

@@ -105,7 +105,7 @@ __global__ void load_rows(const S* rows, std::int64_t depth, const double* scale
 
 template <class S>
 __global__ void sum_rows(const S* rows, std::int64_t count, std::int64_t depth, const double* scales, double* partial) {
-  const std::int64_t i = column_of_thread(), begin = blockIdx.y * kRowsOfSum, end = min(count, begin + kRowsOfSum);
+  const std::int64_t i = column_of_thread(), begin = blockIdx.y * kRowsOfSum, end = std::min(count, begin + kRowsOfSum);
   if (i >= depth) return;
   double sum = 0;
   for (std::int64_t r = begin; r < end; ++r) sum += static_cast<double>(to_compute(rows[r * depth + i])) * scales[r];

@@ -65,7 +65,7 @@ template <class T>
 __global__ void write_values(MemberOf<T> of, PairBlock<T> block, BlockMemory<T> to, Accumulate accumulate) {
   using E = DeviceFunctions<T>;
   const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const std::int64_t begin = blockIdx.y * kRowsOfThread, end = min(block.at.rows, begin + kRowsOfThread);
+  const std::int64_t begin = blockIdx.y * kRowsOfThread, end = std::min(block.at.rows, begin + kRowsOfThread);
   if (j >= block.at.columns) return;
   math::with_log_kernel<T>(of.member.formula, [&](const auto& kernel) {
     using Kernel = std::remove_cvref_t<decltype(kernel)>;
