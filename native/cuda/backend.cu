@@ -67,6 +67,11 @@ constexpr dpo_backend make_backend() {
   backend.random_features_vjp = random_features_vjp;
   backend.covariance = covariance;
   backend.gaussian_noise_scale = gaussian_noise_scale;
+  backend.gram = gram;
+  backend.gram_vjp = gram_vjp;
+  backend.gram_reduce = gram_reduce;
+  backend.gram_reduce_vjp = gram_reduce_vjp;
+  backend.mmd = mmd;
   return backend;
 }
 

@@ -83,6 +83,14 @@ class Call {
     read_bytes(values.data(), from, values.size() * sizeof(T));
   }
 
+  /// The same of several numbers.
+  template <class T>
+  std::vector<T> read(const T* from, std::int64_t count) {
+    std::vector<T> values(static_cast<std::size_t>(count));
+    read_bytes(values.data(), from, values.size() * sizeof(T));
+    return values;
+  }
+
   /// Numbers of the host's, on the device.
   template <class T>
   const T* upload(const std::vector<T>& values) {

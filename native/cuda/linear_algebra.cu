@@ -7,6 +7,7 @@
 #include "native/cuda/magnitude.h"
 #include "native/cuda/matrix_product.h"
 #include "native/cuda/operations.h"
+#include "native/cuda/grid.h"
 #include "native/cuda/scalars.h"
 #include "native/math/linear_algebra.h"
 

@@ -31,5 +31,10 @@ dpo_status random_features(dpo_job* job, const dpo_random_features_args* args);
 dpo_status random_features_vjp(dpo_job* job, const dpo_random_features_vjp_args* args);
 dpo_status covariance(dpo_job* job, const dpo_covariance_args* args);
 dpo_status gaussian_noise_scale(dpo_job* job, const dpo_gaussian_noise_scale_args* args);
+dpo_status gram(dpo_job* job, const dpo_gram_args* args);
+dpo_status gram_vjp(dpo_job* job, const dpo_gram_vjp_args* args);
+dpo_status gram_reduce(dpo_job* job, const dpo_gram_reduce_args* args);
+dpo_status gram_reduce_vjp(dpo_job* job, const dpo_gram_reduce_vjp_args* args);
+dpo_status mmd(dpo_job* job, const dpo_mmd_args* args);
 
 }  // namespace dpo::cuda

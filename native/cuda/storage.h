@@ -15,10 +15,10 @@ namespace dpo::cuda {
 template <class S>
 using compute_t = std::conditional_t<std::is_same_v<S, double>, double, float>;
 
-__device__ __forceinline__ float to_compute(float x) { return x; }
-__device__ __forceinline__ double to_compute(double x) { return x; }
-__device__ __forceinline__ float to_compute(__half x) { return __half2float(x); }
-__device__ __forceinline__ float to_compute(__nv_bfloat16 x) { return __bfloat162float(x); }
+__host__ __device__ __forceinline__ float to_compute(float x) { return x; }
+__host__ __device__ __forceinline__ double to_compute(double x) { return x; }
+__host__ __device__ __forceinline__ float to_compute(__half x) { return __half2float(x); }
+__host__ __device__ __forceinline__ float to_compute(__nv_bfloat16 x) { return __bfloat162float(x); }
 
 template <class S>
 __device__ __forceinline__ S to_storage(compute_t<S> x) {

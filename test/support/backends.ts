@@ -26,6 +26,9 @@ export function hasOperations(name: string, needed?: readonly string[]): boolean
   return [...(needed ?? all)].every((operation) => had.has(operation));
 }
 
+/** Whether a backend runs on a simulated device, which takes long over large inputs. */
+export const isSimulated = (name: string): boolean => name.startsWith("cuda-sim");
+
 /**
  * Declares the tests once for every backend that can run and has the operations they need (default: all), with that one selected; afterwards the one selected
  * before is again.

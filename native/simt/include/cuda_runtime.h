@@ -120,3 +120,15 @@ inline unsigned __ballot_sync(unsigned mask, bool vote) {
 }
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+
+inline void sincospi(double x, double* sine, double* cosine) {
+  const long double angle = 3.14159265358979323846264338327950288L * std::remainder(x, 2.0);
+  *sine = static_cast<double>(std::sin(angle));
+  *cosine = static_cast<double>(std::cos(angle));
+}
+inline void sincospif(float x, float* sine, float* cosine) {
+  double of_double[2];
+  sincospi(static_cast<double>(x), &of_double[0], &of_double[1]);
+  *sine = static_cast<float>(of_double[0]);
+  *cosine = static_cast<float>(of_double[1]);
+}
