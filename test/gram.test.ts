@@ -16,7 +16,7 @@ import {
   tensor,
 } from "dpo-kernels";
 import { describe, expect, it } from "vitest";
-import { describeBackends, isSimulated } from "./support/backends.js";
+import { describeBackends, isSimulated, onCpu } from "./support/backends.js";
 import { expectBitwiseEqual, expectGradient, expectValue, expectValues } from "./support/bounds.js";
 import {
   combinations,
@@ -36,6 +36,7 @@ import { expectFiniteDifferences } from "./support/finite-differences.js";
 import { KERNEL_CASES, MIXTURE_CASES } from "./support/kernel-cases.js";
 import { describeCall } from "./support/laws.js";
 import { createRandom } from "./support/random.js";
+import { remembered } from "./support/remember.js";
 import type { Storage } from "./support/storage.js";
 import { type GramTruthGradients, gramGradients, gramTruth, pairsOf, rowSums } from "./support/truth/gram.js";
 import type { Gradient } from "./support/truth/kernels.js";
@@ -93,8 +94,10 @@ function expectGradients(actual: GramGradients, truth: GramTruthGradients, stora
   expectParameters(actual.params, truth.params, storage, label);
 }
 
-/** Values and gradients from pairKernel, every pair of rows for itself. */
-function fromPairs(kernel: Kernel, { x, y, upstream }: Case): { k: Float64Array; grads: GramTruthGradients } {
+/** Values and gradients from the CPU's pairKernel, every pair of rows for itself. */
+const fromPairs = remembered((kernel: Kernel, given: Case) => onCpu(() => fromPairsHere(kernel, given)));
+
+function fromPairsHere(kernel: Kernel, { x, y, upstream }: Case): { k: Float64Array; grads: GramTruthGradients } {
   const inputs = inputsOf({ x, ...(y && { y }), upstream });
   const { u, v, width } = pairsOf(inputs);
   const pairs = { u: tensor(Float64Array.from(u), [u.length / width, width]), v: tensor(Float64Array.from(v), [v.length / width, width]), kernel };
@@ -490,7 +493,7 @@ describeBackends((backend) => {
     expect(await gramReduce(args, { out: { sums: out } })).toBe(out);
     expectSameResults({ sums: out }, { sums: first });
   });
-});
+}, ["gram", "gramVjp", "gramReduce", "gramReduceVjp"]);
 
 /** gram with its result as a part, as other operations have. */
 const inObject = {

@@ -178,4 +178,4 @@ describeBackends((backend) => {
     }),
     outOf: ({ grads }) => ({ x: grads?.x as Tensor, y: grads?.y as Tensor }),
   });
-});
+}, ["gram", "mmd"]);
