@@ -136,7 +136,7 @@ describeBackends((backend) => {
   const large: readonly Required<Shape>[] = isSimulated(backend)
     ? [
         { n: 1100, m: 60, d: 3 },
-        { n: 40, m: 4200, d: 3 },
+        { n: 40, m: 2100, d: 3 },
       ]
     : [{ n: 1960, m: 1930, d: 3 }];
 
