@@ -16,7 +16,7 @@ import {
   tensor,
 } from "dpo-kernels";
 import { describe, expect, it } from "vitest";
-import { describeBackends, isSimulated } from "./support/backends.js";
+import { describeBackends, isSimulating, onCpu } from "./support/backends.js";
 import { expectBitwiseEqual, expectGradient, expectValue, expectValues } from "./support/bounds.js";
 import {
   combinations,
@@ -36,6 +36,7 @@ import { expectFiniteDifferences } from "./support/finite-differences.js";
 import { KERNEL_CASES, MIXTURE_CASES } from "./support/kernel-cases.js";
 import { describeCall } from "./support/laws.js";
 import { createRandom } from "./support/random.js";
+import { remembered } from "./support/remember.js";
 import type { Storage } from "./support/storage.js";
 import { type GramTruthGradients, gramGradients, gramTruth, pairsOf, rowSums } from "./support/truth/gram.js";
 import type { Gradient } from "./support/truth/kernels.js";
@@ -52,6 +53,15 @@ interface Shape {
   /** Left out: x against itself. */
   readonly m?: number;
   readonly d: number;
+}
+
+/** More rows and columns than a backend computes at a time; a simulated device takes long over each pair. */
+function largeShapes(): readonly Required<Shape>[] {
+  if (!isSimulating()) return [{ n: 1960, m: 1930, d: 3 }];
+  return [
+    { n: 1100, m: 60, d: 3 },
+    { n: 40, m: 2100, d: 3 },
+  ];
 }
 
 interface Case {
@@ -93,8 +103,10 @@ function expectGradients(actual: GramGradients, truth: GramTruthGradients, stora
   expectParameters(actual.params, truth.params, storage, label);
 }
 
-/** Values and gradients from pairKernel, every pair of rows for itself. */
-function fromPairs(kernel: Kernel, { x, y, upstream }: Case): { k: Float64Array; grads: GramTruthGradients } {
+/** Values and gradients from the CPU's pairKernel, every pair of rows for itself. */
+const fromPairs = remembered((kernel: Kernel, given: Case) => onCpu(() => fromPairsHere(kernel, given)));
+
+function fromPairsHere(kernel: Kernel, { x, y, upstream }: Case): { k: Float64Array; grads: GramTruthGradients } {
   const inputs = inputsOf({ x, ...(y && { y }), upstream });
   const { u, v, width } = pairsOf(inputs);
   const pairs = { u: tensor(Float64Array.from(u), [u.length / width, width]), v: tensor(Float64Array.from(v), [v.length / width, width]), kernel };
@@ -128,15 +140,7 @@ function inProportion(values: Float64Array, weights: number): Gradient {
   return { values, termSums: values.map(() => largest) };
 }
 
-describeBackends((backend) => {
-  // More rows and columns than a backend computes at a time; a simulated device takes long over each.
-  const large: readonly Required<Shape>[] = isSimulated(backend)
-    ? [
-        { n: 1100, m: 60, d: 3 },
-        { n: 40, m: 4200, d: 3 },
-      ]
-    : [{ n: 1960, m: 1930, d: 3 }];
-
+describeBackends(() => {
   describe("values and gradients", () => {
     const shapes: Shape[] = [
       { n: 5, m: 4, d: 6 },
@@ -229,38 +233,39 @@ describeBackends((backend) => {
       for (const value of [...grads.x.data, ...(grads.params.sigma?.data ?? [])]) expect(Math.abs(value)).toBeLessThan(1e-30);
     });
 
-    it.each(combinations(large, WIDE_STORAGES))("of more rows than a block holds are those of their parts put together: $n x $m, $storage", (given) => {
-      const { n, m, d, storage } = given;
-      const [above, left] = [Math.ceil(n / 2), Math.ceil(m / 2)];
-      const { x, y, upstream } = randomCase({ n, m, d }, storage) as Required<Case>;
-      const kernel = kernels.mixture({ rbf: kernels.rbf({ sigma: 1.3, normalize: false }), polynomial: kernels.polynomial({ normalize: false }) });
-      const whole = gramVjpSync({ x, y, kernel, upstream });
-      const sums = { x: new Float64Array(n * d), y: new Float64Array(m * d), sigma: 0, logits: [0, 0] };
-      for (const rows of [0, above]) {
-        for (const columns of [0, left]) {
-          const [right, below] = [columns === 0 ? left : m, rows === 0 ? above : n];
-          const weights = Float64Array.from({ length: (below - rows) * (right - columns) }, (_, at) => {
-            const [i, j] = [rows + Math.floor(at / (right - columns)), columns + (at % (right - columns))];
-            return upstream.data[i * m + j] ?? 0;
-          });
-          const of = { x: x.rows(rows, below), y: y.rows(columns, right), kernel, upstream: tensor(weights, [below - rows, right - columns]) };
-          const grads = gramVjpSync(of) as Required<GramGradients>;
-          for (const [at, value] of grads.x.data.entries()) sums.x[rows * d + at] = (sums.x[rows * d + at] ?? 0) + value;
-          for (const [at, value] of grads.y.data.entries()) sums.y[columns * d + at] = (sums.y[columns * d + at] ?? 0) + value;
-          sums.sigma += grads.params["rbf/sigma"]?.data[0] ?? 0;
-          sums.logits = sums.logits.map((sum, at) => sum + (grads.params.logits?.data[at] ?? 0));
+    it.each(WIDE_STORAGES)("of more rows than a block holds are those of their parts put together, %s", (storage) => {
+      for (const { n, m, d } of largeShapes()) {
+        const [above, left] = [Math.ceil(n / 2), Math.ceil(m / 2)];
+        const { x, y, upstream } = randomCase({ n, m, d }, storage) as Required<Case>;
+        const kernel = kernels.mixture({ rbf: kernels.rbf({ sigma: 1.3, normalize: false }), polynomial: kernels.polynomial({ normalize: false }) });
+        const whole = gramVjpSync({ x, y, kernel, upstream });
+        const sums = { x: new Float64Array(n * d), y: new Float64Array(m * d), sigma: 0, logits: [0, 0] };
+        for (const rows of [0, above]) {
+          for (const columns of [0, left]) {
+            const [right, below] = [columns === 0 ? left : m, rows === 0 ? above : n];
+            const weights = Float64Array.from({ length: (below - rows) * (right - columns) }, (_, at) => {
+              const [i, j] = [rows + Math.floor(at / (right - columns)), columns + (at % (right - columns))];
+              return upstream.data[i * m + j] ?? 0;
+            });
+            const of = { x: x.rows(rows, below), y: y.rows(columns, right), kernel, upstream: tensor(weights, [below - rows, right - columns]) };
+            const grads = gramVjpSync(of) as Required<GramGradients>;
+            for (const [at, value] of grads.x.data.entries()) sums.x[rows * d + at] = (sums.x[rows * d + at] ?? 0) + value;
+            for (const [at, value] of grads.y.data.entries()) sums.y[columns * d + at] = (sums.y[columns * d + at] ?? 0) + value;
+            sums.sigma += grads.params["rbf/sigma"]?.data[0] ?? 0;
+            sums.logits = sums.logits.map((sum, at) => sum + (grads.params.logits?.data[at] ?? 0));
+          }
         }
+        const bounds = storage === "f64" ? { epsilon: 2 ** -52, nmse: 1e-24 } : {};
+        expectGradient(whole.x.data, sums.x, bounds);
+        expectGradient(whole.y?.data ?? [], sums.y, bounds);
+        const abs = n * m * (storage === "f64" ? 2 ** -52 : 2 ** -23);
+        expectValue(whole.params["rbf/sigma"]?.data[0] ?? Number.NaN, sums.sigma, { abs });
+        expectValues(whole.params.logits?.data ?? [], sums.logits, { abs });
       }
-      const bounds = storage === "f64" ? { epsilon: 2 ** -52, nmse: 1e-24 } : {};
-      expectGradient(whole.x.data, sums.x, bounds);
-      expectGradient(whole.y?.data ?? [], sums.y, bounds);
-      const abs = n * m * (storage === "f64" ? 2 ** -52 : 2 ** -23);
-      expectValue(whole.params["rbf/sigma"]?.data[0] ?? Number.NaN, sums.sigma, { abs });
-      expectValues(whole.params.logits?.data ?? [], sums.logits, { abs });
     });
 
     it.each(WIDE_STORAGES)("of a symmetric matrix of several blocks are those of its rows as x and as y, %s", (storage) => {
-      const n = large[0]?.n ?? 0;
+      const n = largeShapes()[0]?.n ?? 0;
       const { x, upstream } = randomCase({ n, d: 3 }, storage);
       const kernel = kernels.mixture({ rbf: kernels.rbf({ sigma: 1.3, normalize: false }), polynomial: kernels.polynomial({ normalize: false }) });
       const [symmetric, plain] = [gramVjpSync({ x, kernel, upstream }), gramVjpSync({ x, y: x, kernel, upstream })];
@@ -490,7 +495,7 @@ describeBackends((backend) => {
     expect(await gramReduce(args, { out: { sums: out } })).toBe(out);
     expectSameResults({ sums: out }, { sums: first });
   });
-});
+}, ["gram", "gramVjp", "gramReduce", "gramReduceVjp"]);
 
 /** gram with its result as a part, as other operations have. */
 const inObject = {

@@ -6,8 +6,8 @@ namespace {
 
 dpo_gram_rows read_rows(Arguments& in) {
   dpo_gram_rows rows{};
-  rows.x = in.tensor();
-  rows.y = in.tensor();
+  rows.x = in.resident_tensor();
+  rows.y = in.resident_tensor();
   rows.kernel = read_kernel(in);
   rows.exact = in.integer();
   return rows;
@@ -15,8 +15,8 @@ dpo_gram_rows read_rows(Arguments& in) {
 
 dpo_gram_gradients read_gradients(Arguments& in, const dpo_kernel& kernel) {
   dpo_gram_gradients grads{};
-  grads.x = in.tensor();
-  grads.y = in.tensor();
+  grads.x = in.resident_tensor();
+  grads.y = in.resident_tensor();
   grads.kernel = read_kernel_gradients(in, kernel);
   return grads;
 }
@@ -26,15 +26,15 @@ dpo_gram_gradients read_gradients(Arguments& in, const dpo_kernel& kernel) {
 Operation read_gram(Arguments& in) {
   dpo_gram_args args{};
   args.rows = read_rows(in);
-  args.gram = in.tensor();
+  args.gram = in.resident_tensor();
   return operation(args, &dpo_backend::gram);
 }
 
 Operation read_gram_vjp(Arguments& in) {
   dpo_gram_vjp_args args{};
   args.rows = read_rows(in);
-  args.upstream = in.tensor();
-  args.gram = in.tensor();
+  args.upstream = in.resident_tensor();
+  args.gram = in.resident_tensor();
   args.grads = read_gradients(in, args.rows.kernel);
   return operation(args, &dpo_backend::gram_vjp);
 }

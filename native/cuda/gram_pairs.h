@@ -16,7 +16,7 @@ struct BlockPlace {
 };
 
 /// Blocks are at most so large, so that the working memory of any matrix is bounded.
-inline constexpr std::int64_t kBlockRows = 1024, kBlockColumns = 4096;
+inline constexpr std::int64_t kBlockRows = 1024, kBlockColumns = 2048;
 
 /// Rows x against rows y. `same`: they are the same rows.
 template <class T>

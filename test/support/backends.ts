@@ -26,8 +26,19 @@ export function hasOperations(name: string, needed?: readonly string[]): boolean
   return [...(needed ?? all)].every((operation) => had.has(operation));
 }
 
-/** Whether a backend runs on a simulated device, which takes long over large inputs. */
-export const isSimulated = (name: string): boolean => name.startsWith("cuda-sim");
+/** Whether the selected backend runs on a simulated device, which takes long over large inputs. */
+export const isSimulating = (): boolean => backends().some(({ name, selected }) => selected && name === "cuda-sim");
+
+/** Calls compute with the best CPU backend selected; afterwards the one selected before is again. */
+export function onCpu<Result>(compute: () => Result): Result {
+  const before = backends().find(({ selected }) => selected);
+  useBackend("cpu");
+  try {
+    return compute();
+  } finally {
+    if (before !== undefined) useBackend(nameOf(before));
+  }
+}
 
 /**
  * Declares the tests once for every backend that can run and has the operations they need (default: all), with that one selected; afterwards the one selected
