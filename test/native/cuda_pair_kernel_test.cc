@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 #include "native/math/log_kernels.h"
 #include "native/simt/grid.h"
@@ -22,12 +21,12 @@ std::vector<double> wide(std::int64_t count, double half, std::uint32_t seed) {
 
 /// A mixture of a kernel for each way from rows to a formula, and what all of it is made of.
 struct Mixture {
-  static constexpr std::int64_t kMembers = 6, kWidth = 3, kLandmarks = 40, kRank = 2;
+  static constexpr std::int64_t kMembers = 7, kWidth = 3, kLandmarks = 40, kRank = 2;
   std::int64_t depth;
   std::vector<double> sigma{1.5}, scale{4}, polynomial{2, 9}, lambdas{0.7, 0.4}, base_sigma{1.2};
   std::vector<double> factor, diagonal, frequencies, landmarks, projection;
-  std::vector<std::int32_t> parents{-1, 0, 0, 0, 0, 0, 0};
-  std::vector<double> logits{0, 0.3, -0.2, 0.1, 0.4, -0.5, 0.2};
+  std::vector<std::int32_t> parents{-1, 0, 0, 0, 0, 0, 0, 0};
+  std::vector<double> logits{0, 0.3, -0.2, 0.1, 0.4, -0.5, 0.2, -0.1};
 
   explicit Mixture(std::int64_t of)
       : depth(of),
@@ -57,6 +56,7 @@ struct Mixture {
     spectral.landmarks = tensor_of(landmarks, {kLandmarks, depth}, DPO_F64);
     spectral.base.kind = static_cast<std::int32_t>(LogKernel::rbf);
     spectral.base.parameters = tensor_of(base_sigma, {1}, DPO_F64);
+    add(LogKernel::random_fourier, nullptr).map = tensor_of(frequencies, {kWidth, depth}, DPO_F64);
     made.group_count = 1;
     made.parents = tensor_of(parents, {1 + kMembers}, DPO_I32);
     made.logits = tensor_of(logits, {1 + kMembers}, DPO_F64);
@@ -115,7 +115,7 @@ TEST_P(CudaPairKernel, GradientsAreThoseOfTheValues) {
       Rows rows(3, depth);
       const dpo_kernel kernel = mixture.kernel(normalize);
       std::vector<double> log_k, grad_u(rows.u.size()), grad_v(rows.u.size()), grad_w(rows.u.size());
-      std::vector<double> factor(mixture.factor.size()), diagonal(mixture.diagonal.size()), sigma(1), lambdas(2), logits(7);
+      std::vector<double> factor(mixture.factor.size()), diagonal(mixture.diagonal.size()), sigma(1), lambdas(2), logits(8);
       dpo_pair_kernel_vjp_args args{};
       args.forward = rows.args(kernel, log_k);
       args.upstream = tensor_of(rows.upstream, {2, rows.rows}, DPO_F64);
@@ -127,7 +127,7 @@ TEST_P(CudaPairKernel, GradientsAreThoseOfTheValues) {
       args.grad_kernel.factors[3].data = factor.data();
       args.grad_kernel.factors[4] = tensor_of(diagonal, {depth}, DPO_F64);
       args.grad_kernel.parameters[5] = tensor_of(lambdas, {2}, DPO_F64);
-      args.grad_kernel.logits = tensor_of(logits, {7}, DPO_F64);
+      args.grad_kernel.logits = tensor_of(logits, {8}, DPO_F64);
       dpo_job job;
       ASSERT_EQ(dpo_backend_open(&host_services())->pair_kernel_vjp(&job, &args), DPO_OK) << job.status.message;
       const auto expect_slope = [&](const char* of, std::vector<double>& values, const std::vector<double>& gradient,
