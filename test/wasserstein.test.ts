@@ -1,6 +1,7 @@
 /** The forms of wasserstein: on a line (as other divergences are, in divergence.test.ts), and as optimal transport on a cost. */
 
 import {
+  BackendError,
   type CostWassersteinOptions,
   type Divergence,
   type DivergenceArgs,
@@ -16,7 +17,7 @@ import {
   zeros,
 } from "dpo-kernels";
 import { describe, expect, it } from "vitest";
-import { describeBackends } from "./support/backends.js";
+import { describeBackends, takesTransport } from "./support/backends.js";
 import { expectGradient, expectValue, expectValues, normalisedSquaredError } from "./support/bounds.js";
 import {
   combinations,
@@ -128,7 +129,17 @@ describe("the reference of these tests", () => {
   });
 });
 
-describeBackends(() => {
+describeBackends((backend) => {
+  if (!takesTransport(backend)) {
+    it.each(["exact", "sinkhorn"] as const)("is refused by a BackendError where there is no transport on a cost, %s", async (method) => {
+      const logits = floats(createRandom(1), [2, 3], "f32");
+      const cost = floats(createRandom(2), [3, 3], "f32", 0, 2);
+      const kind = divergences.wasserstein(method === "exact" ? { cost, method } : { cost, method, epsilon: 0.5 });
+      await expect(divergence({ policy: logits, reference: logits, kind })).rejects.toThrow(BackendError);
+    });
+    return;
+  }
+
   describe("values and gradient", () => {
     const { transport } = loadFixture("divergence");
     it.each(combinations(transport, WIDE_STORAGES))(

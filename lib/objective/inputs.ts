@@ -1,6 +1,6 @@
 import { DTypeError, ShapeError } from "../errors.js";
 import type { HeadGradients, LinearHead } from "../native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, checkUsable, dataOf, type Tensor, type VectorInput } from "../tensor.js";
+import { asTensor, checkOut, checkShape, checkUsable, type Tensor, type VectorInput } from "../tensor.js";
 
 /** Sequence log-probabilities that the trainer computed itself. */
 export interface SequenceInput {
@@ -67,15 +67,21 @@ export function rowsOf(name: string, values: Tensor, layout: Partial<TokenLayout
   const { shape } = asTensor(name, values);
   const givenTargets = layout.targets ?? other.targets;
   if (givenTargets === undefined) throw new ShapeError("targets: is missing");
-  const targets = asTensor("targets", givenTargets);
+  const targets = onHost("targets", givenTargets);
   checkUsable(name, values);
-  dataOf("targets", targets);
   if (shape.length === 3) return paddedRows(values, targets, layout);
   if (shape.length !== 2) throw new ShapeError(`${name}: expected shape [N, width], or [2B, T, width], got [${shape.join(", ")}]`);
   checkShape("targets", targets, shape.slice(0, 1));
   const givenOffsets = layout.offsets ?? other.offsets;
   if (givenOffsets === undefined) throw new ShapeError("offsets: is missing; a packed batch [N, width] needs it");
-  return { matrix: values, targets, offsets: asTensor("offsets", givenOffsets) };
+  return { matrix: values, targets, offsets: onHost("offsets", givenOffsets) };
+}
+
+/** A small array that is looked into here. */
+function onHost(name: string, value: VectorInput): Tensor {
+  const given = asTensor(name, value);
+  checkUsable(name, given);
+  return given.toSync("cpu");
 }
 
 function paddedRows(values: Tensor, targets: Tensor, { offsets }: Partial<TokenLayout>): Rows {

@@ -1,6 +1,6 @@
 /** The backends that can run here: what an operation's test is repeated over. */
 
-import { type Backend, backends, useBackend } from "dpo-kernels";
+import { type Backend, BackendError, backends, divergenceSync, divergences, tensor, useBackend } from "dpo-kernels";
 import { afterAll, beforeAll, describe } from "vitest";
 
 /** What useBackend calls it: "cpu:x86-64-v3", or the bare name of a backend without variants. */
@@ -35,6 +35,22 @@ export function onCpu<Result>(compute: () => Result): Result {
   useBackend("cpu");
   try {
     return compute();
+  } finally {
+    if (before !== undefined) useBackend(nameOf(before));
+  }
+}
+
+/** Whether a backend's divergences take transport on a cost; one that does not says so by a BackendError. */
+export function takesTransport(name: string): boolean {
+  const before = backends().find(({ selected }) => selected);
+  const row = () => tensor(Float64Array.of(0, 1), [1, 2]);
+  useBackend(name);
+  try {
+    divergenceSync({ policy: row(), reference: row(), kind: divergences.wasserstein({ cost: tensor(Float64Array.of(0, 1, 1, 0), [2, 2]) }) });
+    return true;
+  } catch (error) {
+    if (error instanceof BackendError) return false;
+    throw error;
   } finally {
     if (before !== undefined) useBackend(nameOf(before));
   }
