@@ -35,7 +35,7 @@ import { expectFiniteDifferences } from "./support/finite-differences.js";
 import { describeCall } from "./support/laws.js";
 import { createRandom } from "./support/random.js";
 import type { Storage } from "./support/storage.js";
-import { filled } from "./support/tensors.js";
+import { filled, floats } from "./support/tensors.js";
 import { divergenceTruth } from "./support/truth/divergences.js";
 import { loadFixture } from "./support/truth/fixtures.js";
 import { at, dot } from "./support/truth/numbers.js";
