@@ -87,7 +87,7 @@ TEST(Job, WritesToNewMemoryMayStillBeCancelled) {
   std::int32_t cancel = 0;
   dpo_job job;
   job.cancel = &cancel;
-  job.results = {{.data = values.data(), .shape = {8}, .rank = 1, .dtype = DPO_F32}};
+  job.results = {{.data = values.data(), .shape = {8}, .rank = 1, .dtype = DPO_F32, .place = DPO_HOST}};
   EXPECT_EQ(host_services().begin_writes(&job), DPO_OK);
   cancel = 1;
   EXPECT_EQ(chunks_run(job, 10), -1);
