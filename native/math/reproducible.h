@@ -126,7 +126,7 @@ DPO_HD inline SinCos sin_cos(double x) {
   const double c = one + std::fma(square, fused_horner(z, kCos), (1 - one) - half);
   const double sine = (angle.quadrant & 1u) != 0 ? c : s, cosine = (angle.quadrant & 1u) != 0 ? s : c;
   const bool negative_sine = (angle.quadrant & 2u) != 0, negative_cosine = ((angle.quadrant + 1) & 2u) != 0;
-  return {negative_sine != (x < 0) ? -sine : sine, negative_cosine ? -cosine : cosine};
+  return {negative_sine != std::signbit(x) ? -sine : sine, negative_cosine ? -cosine : cosine};
 }
 
 }  // namespace dpo::math
