@@ -27,7 +27,14 @@ __device__ __forceinline__ Pack<S> load_pack(const S* from, bool whole) {
 template <class S>
 __device__ __forceinline__ void store_pack(S* to, const Pack<S>& pack, bool whole) {
   if (whole) {
-    *reinterpret_cast<Pack<S>*>(to) = pack;
+    if constexpr (sizeof(S) == 2) {
+      // As words, for the compiler stores elements of two bytes by twos.
+      Pack<unsigned> words;
+      std::memcpy(&words, &pack, sizeof words);
+      *reinterpret_cast<Pack<unsigned>*>(to) = words;
+    } else {
+      *reinterpret_cast<Pack<S>*>(to) = pack;
+    }
     return;
   }
 #pragma unroll

@@ -1,15 +1,16 @@
 // Counts what kernels move between device memory and the second-level cache. native/cuda is compiled with the calls that a thread
 // sanitizer wants at every access to memory; they come here, and those to device memory are counted by sectors.
 //
-// The model: threads of a block take turns at every access. Blocks run here one after the other, but on the device as many at a time as its processors hold, all equally fast. The
-// clock therefore advances by (blocks at a time) × (a sector) for every sector that a block fetches, and the next blocks start when
-// the last of these have ended. A sector stays in the cache until as many bytes as its share have been fetched after it (first in,
-// first out). Reading one that is not there counts; writing counts once as long as it stays there, for it is written back later.
+// The model: threads of a block take turns at every access. Blocks run here one after the other, but on the device as many at a
+// time as its processors hold, all equally fast. The clock therefore advances by (blocks at a time) × (a sector) for every sector
+// that a block fetches, and the next blocks start when the last of these have ended. A sector stays in the cache until as many
+// bytes as its share have been fetched after it (first in, first out). Reading one that is not there counts; writing counts once
+// as long as it stays there, for it is written back later.
 #include "native/simt/traffic.h"
 
 #include <algorithm>
-#include <limits>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <utility>
 
