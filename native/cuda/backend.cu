@@ -12,7 +12,7 @@ constexpr int kLeastMajor = 7, kLeastMinor = 5;
 constexpr const char* kNeeded =
     "needed: an NVIDIA GPU of compute capability 7.5 or newer, and a driver for CUDA 13 (580 or newer)";
 
-/// 1, below any CPU backend, as long as operations are missing here: "auto" must find all of them.
+/// 1, below any CPU backend, as long as transport on a cost is missing here: "auto" must find everything.
 std::int32_t score(char* reason, std::size_t capacity) {
   int count = 0;  // stays as it is on an error
   const cudaError_t error = cudaGetDeviceCount(&count);
