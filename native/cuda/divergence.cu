@@ -63,7 +63,8 @@ dpo_status evaluate(Call& call, const dpo_divergence_args& args) {
                                call.output<S>(args.grad_policy),
                                first_bad_row(call)};
   launch_divergence(call, rows, args.divergence, args.options,
-                    {call.input<double>(args.generator_values), call.input<double>(args.generator_slopes)});
+                    {call.allocate<double>(row_blocks(rows) * cumulative_numbers(args.divergence, rows.columns)),
+                     call.input<double>(args.generator_values), call.input<double>(args.generator_slopes)});
   return finish(call, args, rows);
 }
 
@@ -71,7 +72,7 @@ dpo_status evaluate(Call& call, const dpo_divergence_args& args) {
 
 template <class S>
 void launch_divergence(Call& call, const DivergenceRows<S>& rows, const dpo_divergence_kind& of, const dpo_logit_options& options,
-                       const GeneratorTables& generator) {
+                       const DivergenceMemory& memory) {
   const auto kind = static_cast<Divergence>(of.kind);
   const bool is_point = math::with_divergence(kind, of.parameter, [&](const auto& functor) {
     launch_points(call, rows, options, functor);
@@ -83,11 +84,10 @@ void launch_divergence(Call& call, const DivergenceRows<S>& rows, const dpo_dive
       launch_rows<S, double>(call, rows, options, MaxLogRatio{});
       break;
     case Divergence::f:
-      launch_rows<S, double>(call, rows, options, GeneratorDivergence{generator.values, generator.slopes});
+      launch_rows<S, double>(call, rows, options, GeneratorDivergence{memory.generator_values, memory.generator_slopes});
       break;
     case Divergence::wasserstein:
-      launch_rows<S, double>(call, rows, options,
-                             OrderedTransport{of.parameter, call.allocate<double>(row_blocks(rows) * rows.columns)});
+      launch_rows<S, double>(call, rows, options, OrderedTransport{of.parameter, memory.cumulative});
       break;
     default:
       call.fail(DPO_ERR_BACKEND, "divergence: wasserstein on a cost is not supported on this backend");
@@ -95,13 +95,9 @@ void launch_divergence(Call& call, const DivergenceRows<S>& rows, const dpo_dive
 }
 
 template void launch_divergence<float>(Call&, const DivergenceRows<float>&, const dpo_divergence_kind&, const dpo_logit_options&,
-                                       const GeneratorTables&);
+                                       const DivergenceMemory&);
 template void launch_divergence<double>(Call&, const DivergenceRows<double>&, const dpo_divergence_kind&,
-                                        const dpo_logit_options&, const GeneratorTables&);
-
-std::int64_t divergence_row_bytes(const dpo_divergence_kind& of, std::int64_t columns) {
-  return static_cast<Divergence>(of.kind) == Divergence::wasserstein ? columns * static_cast<std::int64_t>(sizeof(double)) : 0;
-}
+                                        const dpo_logit_options&, const DivergenceMemory&);
 
 dpo_status divergence(dpo_job* job, const dpo_divergence_args* args) {
   return dispatch_storage(args->policy.dtype,

@@ -5,17 +5,20 @@
 
 namespace dpo::cuda {
 
-/// f and f' at the ratios of all points, on the device; for kind f alone.
-struct GeneratorTables {
-  const double *values, *slopes;
+/// What some kinds need on the device beside the rows.
+struct DivergenceMemory {
+  double* cumulative;                                // wasserstein on a line: [row_blocks, V], or more
+  const double *generator_values, *generator_slopes;  // f: f and f' at the ratios of all points
 };
 
 template <class S>
 void launch_divergence(Call& call, const DivergenceRows<S>& rows, const dpo_divergence_kind& of, const dpo_logit_options& options,
-                       const GeneratorTables& generator = {});
+                       const DivergenceMemory& memory);
 
-/// Bytes of working memory that a row takes.
-std::int64_t divergence_row_bytes(const dpo_divergence_kind& of, std::int64_t columns);
+/// Numbers of DivergenceMemory::cumulative that a row takes.
+inline std::int64_t cumulative_numbers(const dpo_divergence_kind& of, std::int64_t columns) {
+  return static_cast<math::Divergence>(of.kind) == math::Divergence::wasserstein ? columns : 0;
+}
 
 /// Ends the call because a row with a gradient has an infinite value.
 inline dpo_status infinite_divergence(Call& call, std::int64_t row) {

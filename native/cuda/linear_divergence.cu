@@ -65,7 +65,8 @@ class LinearDivergence {
   /// As many rows as fit into the memory limit, at least one, and as many in each block.
   std::int64_t rows_at_once() const {
     const std::int64_t columns = policy_.vocabulary(), logits = 2 * columns * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t row = logits + policy_.row_bytes() + reference_.row_bytes() + divergence_row_bytes(args_.divergence, columns);
+    const std::int64_t row = logits + policy_.row_bytes() + reference_.row_bytes() +
+                             cumulative_numbers(args_.divergence, columns) * static_cast<std::int64_t>(sizeof(double));
     const std::int64_t most = std::clamp<std::int64_t>((args_.memory_limit - policy_.fixed_bytes()) / row, 1, count());
     const std::int64_t blocks = (count() + most - 1) / most;
     return (count() + blocks - 1) / blocks;
@@ -75,6 +76,7 @@ class LinearDivergence {
     capacity_ = rows_at_once();
     policy_.allocate({capacity_, policy_.vocabulary()}, wants_gradient());
     reference_.allocate({capacity_, policy_.vocabulary()}, false);
+    memory_.cumulative = call_.allocate<double>(capacity_ * cumulative_numbers(args_.divergence, policy_.vocabulary()));
     targets_ = call_.input<std::int32_t>(args_.targets);
     upstream_ = Scalars::of(call_, args_.upstream);
     target_upstream_ = Scalars::of(call_, args_.target_upstream);
@@ -100,7 +102,7 @@ class LinearDivergence {
                                   scalars_.values,
                                   wants_gradient() ? logits : nullptr,
                                   failures_.back()};
-    launch_divergence(call_, block, args_.divergence, args_.options);
+    launch_divergence(call_, block, args_.divergence, args_.options, memory_);
     call_.launch(scatter_values<T>, grid_of(count), scalars_.values, rows, count, values_);
     if (!wants_gradient()) return;
     policy_.pull_back(0, policy_.vocabulary(), begin == 0, grads_.weight, grads_.bias);
@@ -129,6 +131,7 @@ class LinearDivergence {
   const std::int32_t* targets_ = nullptr;
   Scalars upstream_{}, target_upstream_{};
   BlockScalars<T> scalars_{};
+  DivergenceMemory memory_{};
   std::vector<unsigned long long*> failures_;
 };
 
