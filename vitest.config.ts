@@ -6,7 +6,7 @@ export default defineConfig({
   resolve: { alias: { "dpo-kernels": fileURLToPath(new URL("./lib/index.ts", import.meta.url)) } },
   test: {
     include: ["test/**/*.test.ts"],
-    testTimeout: 60_000,
+    testTimeout: 180_000,
     // Each test file in a process of its own: the addon's threads are those of the process.
     pool: "forks",
     // The default leaves one processor idle, of two that is half.
