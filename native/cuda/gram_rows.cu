@@ -9,7 +9,7 @@
 #include "native/cuda/matrix_product.h"
 #include "native/cuda/reduce.h"
 #include "native/cuda/grid.h"
-#include "native/cuda/row_packs.h"
+#include "native/cuda/row_norm.h"
 #include "native/cuda/spectral_features.h"
 
 namespace dpo::cuda {
@@ -17,21 +17,12 @@ namespace {
 
 constexpr std::int64_t kElementsOfChunk = std::int64_t{1} << 20, kMostRowsOfChunk = 4096;
 constexpr std::int64_t kRowsOfSum = 256;  // rows that one thread adds up
-/// Below it squares lose digits.
-constexpr double kSmallestSafeSquare = 1e-280;
 
 /// The longest squared length: sums of several must stay within the range of T.
 template <class T>
 constexpr T longest = std::numeric_limits<T>::max() / 16;
 
 std::int64_t blocks_of(std::int64_t extent, std::int64_t block) { return (extent + block - 1) / block; }
-
-/// A block a row.
-template <class Merged>
-Grid block_a_row(std::int64_t rows, std::int64_t columns) {
-  const unsigned threads = row_threads(columns);
-  return {{static_cast<unsigned>(rows), 1, 1}, threads, merge_block_bytes<Merged>(threads)};
-}
 
 /// A thread a column and part of the rows.
 Grid thread_a_column(std::int64_t columns, std::int64_t parts = 1) {
@@ -42,50 +33,19 @@ __device__ __forceinline__ std::int64_t column_of_thread() {
   return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
-struct Largest {
-  double value = 0;
-  __device__ void merge(const Largest& other) { value = value < other.value ? other.value : value; }
-};
-
-/// Σ term(x) over a row, by a block.
-template <class S, class Term>
-__device__ __forceinline__ double row_sum(const S* row, std::int64_t depth, const Term& term) {
-  Sum sum;
-  const auto add = [&](S x) { sum.value += term(static_cast<double>(to_compute(x))); };
-  RowPacks<S>(row, 0, depth)
-      .for_each(
-          [&](std::int64_t, const Pack<S>& pack) {
-#pragma unroll
-            for (int k = 0; k < Pack<S>::size; ++k) add(pack.values[k]);
-          },
-          [&](std::int64_t, S x) { add(x); });
-  return merge_block_for_all(sum).value;
-}
-
-/// 1/‖row‖ from Σ x²; infinite for a zero row. Rows whose squares leave the range of double are scaled first.
-template <class S>
-__device__ double inverse_norm(const S* row, std::int64_t depth, double square) {
-  if (square > kSmallestSafeSquare && std::isfinite(square)) return 1 / std::sqrt(square);
-  Largest largest;
-  for (std::int64_t i = threadIdx.x; i < depth; i += blockDim.x)
-    largest.merge({std::fabs(static_cast<double>(to_compute(row[i])))});
-  const double scale = 1 / merge_block_for_all(largest).value;
-  if (!std::isfinite(scale)) return 1 / std::sqrt(square);
-  return scale / std::sqrt(row_sum(row, depth, [=](double x) { return x * scale * (x * scale); }));
-}
-
 /// What rows are divided by to become what kernels see, their squared lengths then, and the first row that they cannot see.
 template <class S>
 __global__ void measure_rows(const S* rows, std::int64_t depth, bool normalize, double* scales, double* squares,
                              unsigned long long* bad) {
   const std::int64_t r = blockIdx.x;
   const S* row = rows + r * depth;
-  const double square = row_sum(row, depth, [](double x) { return x * x; });
-  const double scale = normalize ? inverse_norm(row, depth, square) : 1;
+  const Magnitude magnitude = magnitude_of_row(row, depth);
+  const double scale = normalize ? inverse_norm_of_row(row, depth, magnitude) : 1;
   if (threadIdx.x != 0) return;
   scales[r] = scale;
-  squares[r] = normalize ? 1 : square;
-  const bool good = normalize ? std::isfinite(scale) : square <= static_cast<double>(longest<compute_t<S>>);
+  squares[r] = normalize ? 1 : magnitude.squares;
+  const bool good = normalize ? std::isfinite(scale) 
+                              : magnitude.squares <= static_cast<double>(longest<compute_t<S>>);
   if (!good) atomicMin(bad, static_cast<unsigned long long>(r));
 }
 
@@ -94,13 +54,7 @@ __global__ void load_rows(const S* rows, std::int64_t depth, const double* scale
   const std::int64_t r = blockIdx.x;
   const double scale = scales[r];
   double* to = seen + r * depth;
-  RowPacks<S>(rows + r * depth, 0, depth)
-      .for_each(
-          [&](std::int64_t i, const Pack<S>& pack) {
-#pragma unroll
-            for (int k = 0; k < Pack<S>::size; ++k) to[i + k] = static_cast<double>(to_compute(pack.values[k])) * scale;
-          },
-          [&](std::int64_t i, S x) { to[i] = static_cast<double>(to_compute(x)) * scale; });
+  for_each_of_row(rows + r * depth, depth, [=](std::int64_t i, double x) { to[i] = x * scale; });
 }
 
 template <class S>
@@ -288,7 +242,7 @@ GramRows<S>::GramRows(Call& call, const GramPlan& plan, const KernelMembers& mem
 template <class S>
 bool GramRows<S>::measure() {
   unsigned long long* bad = first_bad_row(call_);
-  call_.launch(measure_rows<S>, block_a_row<Sum>(count_, depth_), rows_, depth_, members_.normalizes(), scales_, squares_, bad);
+  call_.launch(measure_rows<S>, block_rows<Magnitude>(count_, depth_), rows_, depth_, members_.normalizes(), scales_, squares_, bad);
   const unsigned long long row = call_.read(bad);
   return call_.ok() && (row == kNoRow || fail_at(static_cast<std::int64_t>(row)));
 }
@@ -354,7 +308,7 @@ template <class S>
 void GramRows<S>::load(Chunk& chunk, std::int64_t begin) const {
   chunk.begin = begin;
   chunk.rows = std::min(rows_per_chunk(), count_ - begin);
-  call_.launch(load_rows<S>, block_a_row<Sum>(chunk.rows, depth_), rows_ + begin * depth_, depth_, scales_ + begin, chunk.seen);
+  call_.launch(load_rows<S>, block_rows<Sum>(chunk.rows, depth_), rows_ + begin * depth_, depth_, scales_ + begin, chunk.seen);
   if (mean_) call_.launch(take_mean_off, passes(chunk.rows * depth_), chunk.seen, mean_, chunk.rows, depth_, chunk.centred);
 }
 
@@ -413,7 +367,7 @@ template <class S>
 void GramRows<S>::map_chunk(const Chunk& chunk, std::size_t place, unsigned long long* too_long) const {
   const MappedRows<T>& to = mapped_[place];
   const std::int32_t map = plan_.maps[place];
-  const Grid grid = block_a_row<RowMeasure>(chunk.rows, to.depth);
+  const Grid grid = block_rows<RowMeasure>(chunk.rows, to.depth);
   if (map == kNoMap) {
     call_.launch(round_rows<T>, grid, chunk.centred, chunk.begin, squares_ + chunk.begin, mean_, to, too_long);
     return;
@@ -449,7 +403,7 @@ void GramRows<S>::pull_back(const dpo_tensor& grads, double* sums) const {
     load(chunk, begin);
     call_.fill(chunk.grads, 0, static_cast<std::size_t>(chunk.rows * depth_) * sizeof(double));
     for (std::size_t place = 0; place < mapped_.size(); ++place) pull_back_chunk(chunk, place, sums);
-    call_.launch(store_gradients<S>, block_a_row<Sum>(chunk.rows, depth_), chunk.grads, chunk.seen, scales_ + begin,
+    call_.launch(store_gradients<S>, block_rows<Sum>(chunk.rows, depth_), chunk.grads, chunk.seen, scales_ + begin,
                  members_.normalizes(), depth_, to + begin * depth_);
   }
 }
@@ -492,7 +446,7 @@ void GramRows<S>::pull_back_chunk(const Chunk& chunk, std::size_t place, double*
                    chunk.spectral.grads, sums + members_.places().parameters[m]);
       call_.fill(chunk.along, 0, static_cast<std::size_t>(rows) * sizeof(double));
       spectral_pull_back(call_, member, seen, chunk.spectral, Accumulate::yes, chunk.grads, chunk.along);
-      if (!members_.normalizes()) call_.launch(add_along, block_a_row<Sum>(rows, depth_), seen, chunk.along, chunk.grads);
+      if (!members_.normalizes()) call_.launch(add_along, block_rows<Sum>(rows, depth_), seen, chunk.along, chunk.grads);
     }
   }
 }

@@ -103,7 +103,7 @@ class PairKernelCall {
   }
 
   void evaluate(const PairChunk& chunk, std::int64_t first) {
-    call_.launch(load_rows<S>, row_blocks<Sum>(chunk.rows()), from_.from(first * depth_), chunk.rows());
+    call_.launch(load_rows<S>, row_blocks<Magnitude>(chunk.rows()), from_.from(first * depth_), chunk.rows());
     chunk.evaluate();
     call_.launch(keep_values<compute_t<S>>, grid_of(chunk.rows().pairs()), chunk.rows(), chunk.points(), first, values_);
   }

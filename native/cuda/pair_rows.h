@@ -6,8 +6,7 @@
 #include "native/core/pair_kernel.h"
 #include "native/cuda/pair_points.h"
 #include "native/cuda/reduce.h"
-#include "native/cuda/row_packs.h"
-#include "native/math/inverse_norm.h"
+#include "native/cuda/row_norm.h"
 
 namespace dpo::cuda {
 
@@ -19,55 +18,18 @@ struct StoredRows {
   StoredRows from(std::int64_t element) const { return {u + element, v + element, second_v ? second_v + element : nullptr}; }
 };
 
-struct LargestMagnitude {
-  double value = 0;
-  __device__ void add(double x) { value = x > value ? x : value; }
-  __device__ void merge(const LargestMagnitude& other) { add(other.value); }
-};
-
-/// 1/‖row‖ from Σ x², for every thread of the block.
-__device__ inline double block_inverse_norm(const double* row, std::int64_t depth, double square) {
-  const auto largest = [=] {
-    LargestMagnitude most;
-    for (std::int64_t i = threadIdx.x; i < depth; i += blockDim.x) most.add(std::fabs(row[i]));
-    return merge_block_for_all(most).value;
-  };
-  return math::inverse_norm(square, largest, [=](double scale) {
-    Sum sum;
-    for (std::int64_t i = threadIdx.x; i < depth; i += blockDim.x) sum.value += (row[i] * scale) * (row[i] * scale);
-    return merge_block_for_all(sum).value;
-  });
-}
-
 /// A block for each row of an operand. NaN and infinite elements, and a zero row to be normalised, make the row NaN.
 template <class S>
 __global__ void load_rows(StoredRows<const S> from, PairRows to) {
   const std::int64_t row = blockIdx.x, operand = blockIdx.y, number = to.row(operand, row);
+  const S* stored = from.of(operand) + row * to.depth;
   double* seen = to.seen + number * to.depth;
-  Sum square;
-  const auto put = [&](std::int64_t i, S stored) {
-    const auto x = static_cast<double>(to_compute(stored));
-    seen[i] = x;
-    square.value += x * x;
-  };
-  RowPacks<S>(from.of(operand) + row * to.depth, 0, to.depth)
-      .for_each(
-          [&](std::int64_t i, const Pack<S>& pack) {
-#pragma unroll
-            for (int k = 0; k < Pack<S>::size; ++k) put(i + k, pack.values[k]);
-          },
-          put);
-  square = merge_block_for_all(square);
-  double scale = 1;
-  if (to.normalized) {
-    __syncthreads();
-    scale = block_inverse_norm(seen, to.depth, square.value);
-    __syncthreads();
-    for (std::int64_t i = threadIdx.x; i < to.depth; i += blockDim.x) seen[i] *= scale;
-  }
+  const Magnitude magnitude = magnitude_of_row(stored, to.depth);
+  const double scale = to.normalized ? inverse_norm_of_row(stored, to.depth, magnitude) : 1;
+  for_each_of_row(stored, to.depth, [=](std::int64_t i, double x) { seen[i] = x * scale; });
   if (threadIdx.x != 0) return;
   to.scales[number] = scale;
-  to.squares[number] = to.normalized ? 1 : square.value;
+  to.squares[number] = to.normalized ? 1 : magnitude.squares;
 }
 
 /// The gradient in an element of a row as kernels see it.

@@ -5,10 +5,9 @@
 #include "native/cuda/matrix_product.h"
 #include "native/cuda/operations.h"
 #include "native/cuda/row_chunks.h"
-#include "native/cuda/row_packs.h"
+#include "native/cuda/row_norm.h"
 #include "native/cuda/scalars.h"
 #include "native/math/fourier_features.h"
-#include "native/math/inverse_norm.h"
 
 namespace dpo::cuda {
 namespace {
@@ -21,32 +20,20 @@ struct SeenRows {
   double *rows, *scales;  // [n, D], [n]
 };
 
-template <class S>
-__device__ __forceinline__ Magnitude magnitude_of_row(const S* row, std::int64_t depth, double scale) {
-  Magnitude magnitude;
-  for_each_of_row(row, depth, [&](std::int64_t, double x) { magnitude.add(scale * x); });
-  return merge_block_for_all(magnitude);
-}
-
 /// A block a row. Zero rows have no direction; phases past the range of double have no cosine.
 template <class S>
 __global__ void see_rows(const S* x, std::int64_t begin, std::int64_t count, std::int64_t depth, bool normalize,
                          const Magnitude* frequencies, SeenRows to, Alarm* first_failure) {
   for (std::int64_t r = blockIdx.x; r < count; r += gridDim.x) {
     const S* row = x + (begin + r) * depth;
-    const Magnitude magnitude = magnitude_of_row(row, depth, 1);
+    const Magnitude magnitude = magnitude_of_row(row, depth);
     const double largest = normalize ? 1 : magnitude.largest;
     const bool zero = normalize && magnitude.largest == 0;
     const bool overflows = !fits<double>(largest * frequencies->largest * static_cast<double>(depth));
     if (threadIdx.x == 0 && (zero || overflows))
       atomicMin(first_failure,
                 static_cast<Alarm>(begin + r) * 2 + static_cast<Alarm>(zero ? RowFailure::zero : RowFailure::overflow));
-    double scale = 1;
-    if (normalize) {
-      scale = math::inverse_norm(
-          magnitude.squares, [&] { return magnitude.largest; },
-          [&](double by) { return magnitude_of_row(row, depth, by).squares; });
-    }
+    const double scale = normalize ? inverse_norm_of_row(row, depth, magnitude) : 1;
     for_each_of_row(row, depth, [&](std::int64_t i, double value) { to.rows[r * depth + i] = value * scale; });
     if (threadIdx.x == 0) to.scales[r] = scale;
   }
