@@ -1,20 +1,10 @@
 #include "native/cpu/divergence_call.h"
 #include "native/cpu/gram_pull_back.h"
 #include "native/cpu/operations.h"
+#include "native/math/mmd_weights.h"
 
 namespace dpo::cpu {
 namespace {
-
-/// The weight of every pair of one of the three matrices.
-struct PairWeight {
-  double weight;
-  bool skips_self;  // pairs of a row with itself do not count
-};
-
-PairWeight within(std::int64_t count, bool unbiased) {
-  const auto n = static_cast<double>(count);
-  return unbiased ? PairWeight{1 / (n * (n - 1)), true} : PairWeight{1 / (n * n), false};
-}
 
 template <class T>
 double sum_of(const T* row, std::int64_t count) {
@@ -55,14 +45,14 @@ class Mmd {
   dpo_status for_each_matrix(const Body& body) const {
     const bool unbiased = args_.unbiased != 0;
     const std::int64_t n = args_.rows.x.shape[0], m = args_.rows.y.shape[0];
-    if (const dpo_status status = body(call_.pairs_of_x(), within(n, unbiased)); status != DPO_OK) return status;
-    if (const dpo_status status = body(call_.pairs_of_y(), within(m, unbiased)); status != DPO_OK) return status;
-    return body(call_.pairs(), PairWeight{-2 / (static_cast<double>(n) * static_cast<double>(m)), false});
+    if (const dpo_status status = body(call_.pairs_of_x(), math::within_sample(n, unbiased)); status != DPO_OK) return status;
+    if (const dpo_status status = body(call_.pairs_of_y(), math::within_sample(m, unbiased)); status != DPO_OK) return status;
+    return body(call_.pairs(), math::between_samples(n, m));
   }
 
   dpo_status value() {
     double mmd2 = 0;
-    const dpo_status status = for_each_matrix([&](const GramPairs<T>& pairs, PairWeight of) {
+    const dpo_status status = for_each_matrix([&](const GramPairs<T>& pairs, math::PairWeight of) {
       double sum = 0;
       const dpo_status summed = add_sum(pairs, of, sum);
       mmd2 += of.weight * sum;
@@ -74,7 +64,7 @@ class Mmd {
     return DPO_OK;
   }
 
-  dpo_status add_sum(const GramPairs<T>& pairs, PairWeight of, double& sum) {
+  dpo_status add_sum(const GramPairs<T>& pairs, math::PairWeight of, double& sum) {
     const TileGrid grid(pairs.rows(), pairs.cols(), pairs.same);
     auto* partial = allocate<double>(job_, grid.count());
     if (!partial) return out_of_memory(job_);
@@ -92,7 +82,7 @@ class Mmd {
     double* sums = call_.zero_sums();
     if (!sums) return out_of_memory(job_);
     GramPullBack<T> pull_back(job_, call_.plan());
-    const dpo_status status = for_each_matrix([&](const GramPairs<T>& pairs, PairWeight of) {
+    const dpo_status status = for_each_matrix([&](const GramPairs<T>& pairs, math::PairWeight of) {
       const auto weight = static_cast<T>(pairs.same ? 2 * of.weight : of.weight);
       return pull_back.add(
           pairs,

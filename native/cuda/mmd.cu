@@ -4,20 +4,10 @@
 #include "native/cuda/reduce.h"
 #include "native/cuda/grid.h"
 #include "native/cuda/row_packs.h"
+#include "native/math/mmd_weights.h"
 
 namespace dpo::cuda {
 namespace {
-
-/// The weight of every pair of one of the three matrices.
-struct PairWeight {
-  double weight;
-  bool skips_self;  // pairs of a row with itself do not count
-};
-
-PairWeight within(std::int64_t count, bool unbiased) {
-  const auto n = static_cast<double>(count);
-  return unbiased ? PairWeight{1 / (n * (n - 1)), true} : PairWeight{1 / (n * n), false};
-}
 
 /// sums [rows] = Σ over each row of a block. A block of threads a row.
 template <class T>
@@ -64,20 +54,20 @@ class Mmd {
   void for_each_matrix(const Body& body) const {
     const bool unbiased = args_.unbiased != 0;
     const std::int64_t n = args_.rows.x.shape[0], m = args_.rows.y.shape[0];
-    body(of_.pairs_of_x(), within(n, unbiased));
-    body(of_.pairs_of_y(), within(m, unbiased));
-    body(of_.pairs(), PairWeight{-2 / (static_cast<double>(n) * static_cast<double>(m)), false});
+    body(of_.pairs_of_x(), math::within_sample(n, unbiased));
+    body(of_.pairs_of_y(), math::within_sample(m, unbiased));
+    body(of_.pairs(), math::between_samples(n, m));
   }
 
   dpo_status value() {
     auto* total = call_.allocate<double>(1);
     call_.fill(total, 0, sizeof *total);
-    for_each_matrix([&](const GramPairs<T>& pairs, PairWeight of) { add_sum(pairs, of, total); });
+    for_each_matrix([&](const GramPairs<T>& pairs, math::PairWeight of) { add_sum(pairs, of, total); });
     const double mmd2 = call_.read(total);
     return call_.finish([&] { *static_cast<double*>(args_.mmd2.data) = mmd2; });
   }
 
-  void add_sum(const GramPairs<T>& pairs, PairWeight of, double* total) const {
+  void add_sum(const GramPairs<T>& pairs, math::PairWeight of, double* total) const {
     const GramBlocks<T> blocks(call_, pairs);
     auto* block = call_.allocate<T>(pairs.block_size());
     auto* sums = call_.allocate<double>(pairs.block_rows());
@@ -94,7 +84,7 @@ class Mmd {
   /// The value is the sum of the gradients in ln w: Σ upstream·w·k over all pairs and kernels.
   dpo_status gradients() {
     double* sums = of_.zero_sums();
-    for_each_matrix([&](const GramPairs<T>& pairs, PairWeight of) {
+    for_each_matrix([&](const GramPairs<T>& pairs, math::PairWeight of) {
       const auto weight = static_cast<T>(pairs.same ? 2 * of.weight : of.weight);
       GramPullBack<T>(call_, pairs, nullptr, sums).add([&](const BlockPlace& at, const BlockMemory<T>& to) {
         call_.launch(fill_weights<T>, passes(at.rows * at.columns), at, weight, of.skips_self, to);
