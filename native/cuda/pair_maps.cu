@@ -18,7 +18,7 @@ __global__ void measure_mapped(KernelMap map, std::int64_t width, const double* 
   const double* row = mapped + blockIdx.x * width;
   Sum sum;
   for (std::int64_t k = threadIdx.x; k < width; k += blockDim.x)
-    sum.value += map == KernelMap::factor ? row[k] * row[k] : DeviceMath::cos(row[k]);
+    sum.value += map == KernelMap::factor ? row[k] * row[k] : DeviceFunctions<double>::cos(row[k]);
   sum = merge_block(sum);
   if (threadIdx.x != 0) return;
   seen[blockIdx.x] =
@@ -28,7 +28,7 @@ __global__ void measure_mapped(KernelMap map, std::int64_t width, const double* 
 __global__ void pull_back_mapped(KernelMap map, std::int64_t pairs, std::int64_t width, const double* grads, double* mapped) {
   for_each_index(pairs * width, [&](std::int64_t i) {
     const double grad = grads[i / width];
-    mapped[i] = map == KernelMap::factor ? 2 * grad * mapped[i] : -grad * DeviceMath::sin(mapped[i]) / static_cast<double>(width);
+    mapped[i] = map == KernelMap::factor ? 2 * grad * mapped[i] : -grad * DeviceFunctions<double>::sin(mapped[i]) / static_cast<double>(width);
   });
 }
 

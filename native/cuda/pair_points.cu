@@ -119,7 +119,7 @@ __global__ void pull_back(PairRows rows, PairPoints points, Scalars upstream, st
       if (member.map == KernelMap::landmarks) continue;  // its lambdas are no part of the formula
       double* terms = grads.terms.terms + grads.terms.firsts[m] * pairs + pair;
       math::with_log_kernel<double>(member.formula, [&](const auto& kernel) {
-        math::parameter_slopes_of<DeviceMath>(kernel, points.seen[m * pairs + pair],
+        math::parameter_slopes_of<DeviceFunctions<double>>(kernel, points.seen[m * pairs + pair],
                                               [&](std::int64_t p, double slope) { terms[p * pairs] = weight * slope; });
       });
     }
