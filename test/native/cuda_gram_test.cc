@@ -1,5 +1,6 @@
 // gram, its pull-back, its product with vectors and mmd of the CUDA backend against plain loops in double, in every launch order:
-// a Gaussian on norms and products and on differences, and a mixture with a Laplacian, on rows that fill no tile.
+// a Gaussian on norms and products and on differences, and a mixture with a Laplacian and another Gaussian, which sees the same
+// distances, on rows that fill no tile.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -13,7 +14,7 @@ namespace {
 
 using Numbers = std::vector<double>;
 
-constexpr double kSigma = 1.5, kTau = 2.5;
+constexpr double kSigma = 1.5, kTau = 2.5, kOtherSigma = 2.2;
 
 struct Shape {
   std::int64_t n, m, d;
@@ -30,21 +31,23 @@ class CudaGram : public testing::TestWithParam<Shape> {
   }
   ~CudaGram() override { simt::launch_order() = simt::Order::forward; }
 
-  /// rbf alone, or half of it and half of a Laplacian.
+  /// rbf alone, or a third each of it, a Laplacian and another rbf.
   dpo_gram_rows rows(bool mixture, bool exact) {
     dpo_gram_rows of{};
     of.x = tensor_of(x_, {shape_.n, shape_.d}, DPO_F64);
     of.y = tensor_of(y_, {shape_.m, shape_.d}, DPO_F64);
     of.exact = exact;
-    of.kernel.member_count = mixture ? 2 : 1;
+    of.kernel.member_count = mixture ? 3 : 1;
     of.kernel.members[0].formula.kind = static_cast<std::int32_t>(math::LogKernel::rbf);
     of.kernel.members[0].formula.parameters = tensor_of(sigma_, {1}, DPO_F64);
     if (!mixture) return of;
     of.kernel.members[1].formula.kind = static_cast<std::int32_t>(math::LogKernel::laplacian);
     of.kernel.members[1].formula.parameters = tensor_of(tau_, {1}, DPO_F64);
+    of.kernel.members[2].formula.kind = static_cast<std::int32_t>(math::LogKernel::rbf);
+    of.kernel.members[2].formula.parameters = tensor_of(other_sigma_, {1}, DPO_F64);
     of.kernel.group_count = 1;
-    of.kernel.parents = tensor_of(parents_, {3}, DPO_I32);
-    of.kernel.logits = tensor_of(logits_, {3}, DPO_F64);
+    of.kernel.parents = tensor_of(parents_, {4}, DPO_I32);
+    of.kernel.logits = tensor_of(logits_, {4}, DPO_F64);
     return of;
   }
 
@@ -55,7 +58,8 @@ class CudaGram : public testing::TestWithParam<Shape> {
       magnitude += std::fabs(u[k] - v[k]);
     }
     const double gaussian = std::exp(-square / (2 * sigma * sigma));
-    return mixture ? 0.5 * gaussian + 0.5 * std::exp(-magnitude / kTau) : gaussian;
+    if (!mixture) return gaussian;
+    return (gaussian + std::exp(-magnitude / kTau) + std::exp(-square / (2 * kOtherSigma * kOtherSigma))) / 3;
   }
   double kernel(std::int64_t i, std::int64_t j, bool mixture) const {
     return kernel(x_.data() + i * shape_.d, y_.data() + j * shape_.d, mixture);
@@ -86,8 +90,8 @@ class CudaGram : public testing::TestWithParam<Shape> {
   }
 
   const Shape shape_ = GetParam();
-  Numbers x_, y_, upstream_, sigma_{kSigma}, tau_{kTau}, logits_{0, 0, 0};
-  std::vector<std::int32_t> parents_{-1, 0, 0};
+  Numbers x_, y_, upstream_, sigma_{kSigma}, tau_{kTau}, other_sigma_{kOtherSigma}, logits_{0, 0, 0, 0};
+  std::vector<std::int32_t> parents_{-1, 0, 0, 0};
 };
 
 TEST_P(CudaGram, EqualsPlainLoops) {
@@ -122,17 +126,18 @@ TEST_P(CudaGram, PullsBackAsFiniteDifferences) {
   const dpo_backend* backend = dpo_backend_open(&host_services());
   for (const simt::Order order : kOrders) {
     simt::launch_order() = order;
-    for (const bool mixture : {false, true}) {
-      Numbers of_x(x_.size()), of_y(y_.size()), of_sigma(1), of_tau(1), of_logits(3);
+    for (const auto& [mixture, exact] : {std::pair{false, false}, {true, false}, {true, true}}) {
+      Numbers of_x(x_.size()), of_y(y_.size()), of_sigma(1), of_tau(1), of_other_sigma(1), of_logits(4);
       dpo_gram_vjp_args args{};
-      args.rows = rows(mixture, mixture);
+      args.rows = rows(mixture, exact);
       args.upstream = tensor_of(upstream_, {n, m}, DPO_F64);
       args.grads.x = tensor_of(of_x, {n, d}, DPO_F64);
       args.grads.y = tensor_of(of_y, {m, d}, DPO_F64);
       args.grads.kernel.parameters[0] = tensor_of(of_sigma, {1}, DPO_F64);
       if (mixture) {
         args.grads.kernel.parameters[1] = tensor_of(of_tau, {1}, DPO_F64);
-        args.grads.kernel.logits = tensor_of(of_logits, {3}, DPO_F64);
+        args.grads.kernel.parameters[2] = tensor_of(of_other_sigma, {1}, DPO_F64);
+        args.grads.kernel.logits = tensor_of(of_logits, {4}, DPO_F64);
       }
       dpo_job job;
       ASSERT_EQ(backend->gram_vjp(&job, &args), DPO_OK) << job.status.message;
