@@ -496,7 +496,7 @@ struct Matrix {
 
   Matrix(const Row& from, std::int64_t rows, std::int64_t columns) {
     for (const double x : from) values.push_back(to_storage<S>(static_cast<compute_t<S>>(x)));
-    tensor = {values.data(), {rows, columns}, 2, kDtype<S>};
+    tensor = {values.data(), {rows, columns}, 2, kDtype<S>, DPO_HOST};
   }
   Real at(std::int64_t row, std::int64_t column) const { return to_compute(values[row * tensor.shape[1] + column]); }
 };
