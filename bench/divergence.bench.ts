@@ -1,9 +1,10 @@
 import { type Divergence, divergenceSync, divergences, type Tensor, zeros } from "dpo-kernels";
-import type { Context } from "./context.js";
+import type { Bench, Context } from "./context.js";
 import { bf16Of, noisy, randomTensor } from "./inputs.js";
 import { interleave, local, type Variant } from "./measure.js";
 import type { PyTorch } from "./peers/pytorch.js";
 import type { Row } from "./report.js";
+import { against, type Passes, type Work } from "./work.js";
 
 /** Those that read a row once, and a second time only when policy and reference are near. */
 const ONE_PASS = {
@@ -32,14 +33,16 @@ const VARIED = ["kl", "js"] as const;
 /** Also timed in PyTorch. */
 const PEERS = ["kl", "renyi(2)", "js"] as const;
 
+const READ: Passes = { name: "two reads of the logits", passes: 2 };
+const MOVED: Passes = { name: "two reads + one write of the logits", passes: 3 };
+
 interface Rows {
   policy: Tensor;
   reference: Tensor;
 }
 
 /** Value and gradient, results in memory that is used again. */
-function step(rows: Rows, kind: Divergence, gradPolicy: Tensor): Variant {
-  const out = { values: zeros([gradPolicy.shape[0] as number], "f32"), gradPolicy };
+function step(rows: Rows, kind: Divergence, out: { values: Tensor; gradPolicy: Tensor }): Variant {
   return local(() => divergenceSync({ ...rows, kind, upstream: 1 }, { out }));
 }
 
@@ -49,38 +52,45 @@ async function peersOf(pytorch: PyTorch, context: Context): Promise<Record<strin
   return { ...Object.fromEntries(eager), ...(compiled && { "torch.compile js": compiled }) };
 }
 
-export async function divergenceBench(context: Context): Promise<Row[]> {
-  const { shape, rounds, ceilings, pytorch } = context;
+async function run(context: Context): Promise<Row[]> {
+  const { shape, rounds, placed, pytorch } = context;
   const { rows, vocabulary } = shape;
   const policy = randomTensor([rows, vocabulary], 2);
-  const apart = { policy, reference: noisy(policy, 0.7) };
-  const near = { policy, reference: noisy(policy, 1e-4) };
-  const bf16 = { policy: bf16Of(policy), reference: bf16Of(apart.reference) };
-  const grad = zeros([rows, vocabulary], "f32");
-  const grad16 = zeros([rows, vocabulary], "bf16");
+  const reference = noisy(policy, 0.7);
+  const values = zeros([rows], "f32");
+  const { apart, near, bf16, out, out16 } = placed({
+    apart: { policy, reference },
+    near: { policy, reference: noisy(policy, 1e-4) },
+    bf16: { policy: bf16Of(policy), reference: bf16Of(reference) },
+    out: { values, gradPolicy: zeros([rows, vocabulary], "f32") },
+    out16: { values, gradPolicy: zeros([rows, vocabulary], "bf16") },
+  });
   const variants = [
-    ...Object.entries(KINDS).map(([name, kind]) => [name, step(apart, kind, grad)] as const),
-    ...VARIED.map((name) => [`${name} bf16`, step(bf16, KINDS[name] as Divergence, grad16)] as const),
-    ...VARIED.map((name) => [`${name} near`, step(near, KINDS[name] as Divergence, grad)] as const),
+    ...Object.entries(KINDS).map(([name, kind]) => [name, step(apart, kind, out)] as const),
+    ...VARIED.map((name) => [`${name} bf16`, step(bf16, KINDS[name] as Divergence, out16)] as const),
+    ...VARIED.map((name) => [`${name} near`, step(near, KINDS[name] as Divergence, out)] as const),
     ["value", local(() => divergenceSync({ ...apart, kind: divergences.kl() }))] as const,
   ];
   const timings = await interleave(Object.fromEntries(variants), rounds, pytorch && (await peersOf(pytorch, context)));
 
-  const moved = { name: "two reads + one write of the logits", ms: 1.5 * ceilings.copyMs };
-  const row = (name: string, what: string, ceiling: Row["ceiling"] = moved, peers: Row["peers"] = {}): Row => ({
+  const row = (name: string, what: string, work: Work, ceiling: Work & { bound?: number } = work, peers: Row["peers"] = {}): Row => ({
     operation: "divergence",
     what: `[${rows}, ${vocabulary}] ${what}`,
     timing: timings[name] as Row["timing"],
-    ceiling,
+    ...against(context, work, ceiling),
     peers,
   });
   const peersFor = (kind: string) => Object.fromEntries(Object.entries(timings.peers).filter(([name]) => name.endsWith(` ${kind}`)));
   return [
     ...Object.keys(KINDS).map((name) =>
-      row(name, `f32, ${name}, value + gradient`, { ...moved, bound: name in ONE_PASS ? 1.6 : 2.2 }, peersFor(name)),
+      row(name, `f32, ${name}, value + gradient`, MOVED, { ...MOVED, bound: name in ONE_PASS ? 1.6 : 2.2 }, peersFor(name)),
     ),
-    ...VARIED.map((name) => row(`${name} bf16`, `bf16, ${name}, value + gradient`, { ...moved, name: `${moved.name} in f32` })),
-    ...VARIED.map((name) => row(`${name} near`, `f32, ${name}, value + gradient, rows 1e-4 apart`)),
-    row("value", "f32, kl, value", { name: "two reads of the logits", ms: ceilings.copyMs }),
+    ...VARIED.map((name) =>
+      row(`${name} bf16`, `bf16, ${name}, value + gradient`, { ...MOVED, dtype: "bf16" }, { ...MOVED, name: `${MOVED.name} in f32` }),
+    ),
+    ...VARIED.map((name) => row(`${name} near`, `f32, ${name}, value + gradient, rows 1e-4 apart`, MOVED)),
+    row("value", "f32, kl, value", READ),
   ];
 }
+
+export const divergenceBench: Bench = { needs: ["divergence"], run };

@@ -1,42 +1,51 @@
 import { gramSync, gramVjpSync, kernels, type Tensor, zeros } from "dpo-kernels";
 import { measureCeilings } from "./ceilings.js";
-import type { Context } from "./context.js";
+import type { Bench, Context } from "./context.js";
 import { randomTensor } from "./inputs.js";
 import { interleave, local } from "./measure.js";
 import type { Row } from "./report.js";
+import { against, type Products } from "./work.js";
 
-const [ROWS, WIDTH] = [4096, 768];
+const ONE: Products = { name: "its product", logits: 1 };
+const THREE: Products = { name: "its three products", logits: 1, hidden: 1, weight: 1 };
 
 /** A whole matrix and its pull-back to the rows, of one sample and of two. */
-export async function gramBench({ rounds, ceilings, pytorch }: Context): Promise<Row[]> {
-  const [x, y] = [1, 2].map((seed) => randomTensor([ROWS, WIDTH], 1, seed)) as [Tensor, Tensor];
-  const upstream = randomTensor([ROWS, ROWS], 1, 3);
-  const out = { gram: zeros([ROWS, ROWS], "f32"), x: zeros([ROWS, WIDTH], "f32"), y: zeros([ROWS, WIDTH], "f32") };
+async function run({ sizes, rounds, placed, ceilings, pytorch }: Context): Promise<Row[]> {
+  const { rows, width } = sizes.gram;
+  const shape = { rows, depth: width, vocabulary: rows };
+  const { x, y, upstream, out } = placed({
+    x: randomTensor([rows, width], 1, 1),
+    y: randomTensor([rows, width], 1, 2),
+    upstream: randomTensor([rows, rows], 1, 3),
+    out: { gram: zeros([rows, rows], "f32"), x: zeros([rows, width], "f32"), y: zeros([rows, width], "f32") },
+  });
   const kernel = kernels.rbf({ sigma: 1.4 });
-  const step = (rows: { x: Tensor; y?: Tensor }) => {
+  const step = (samples: { x: Tensor; y?: Tensor }) => {
     const { gram, y: gradY, ...ofX } = out;
     return local(() => {
-      gramSync({ ...rows, kernel }, { out: { gram } });
-      gramVjpSync({ ...rows, kernel, upstream, gram }, { out: rows.y ? { ...ofX, y: gradY } : ofX });
+      gramSync({ ...samples, kernel }, { out: { gram } });
+      gramVjpSync({ ...samples, kernel, upstream, gram }, { out: samples.y ? { ...ofX, y: gradY } : ofX });
     });
   };
   const timings = await interleave(
     { two: step({ x, y }), one: step({ x }), value: local(() => gramSync({ x, y, kernel }, { out: { gram: out.gram } })) },
     rounds,
-    pytorch && { "PyTorch eager": pytorch.variant("gram", { rows: ROWS, depth: WIDTH, vocabulary: ROWS }) },
+    pytorch && { "PyTorch eager": pytorch.variant("gram", shape) },
   );
-  const { logitsProductMs, hiddenProductMs, weightProductMs } = measureCeilings({ rows: ROWS, depth: WIDTH, vocabulary: ROWS }, ceilings.threads);
-  const three = { name: "its three products", ms: logitsProductMs + hiddenProductMs + weightProductMs, bound: 1.2 };
-  const what = `rbf, [${ROWS}, ${WIDTH}] f32`;
+  const own = { shape, ceilings: ceilings && measureCeilings(shape, ceilings.threads) };
+  const bounded = { ...THREE, bound: 1.2 };
+  const what = `rbf, [${rows}, ${width}] f32`;
   return [
-    { operation: "gram, gramVjp", what: `${what}, two samples`, timing: timings.two, ceiling: three, peers: timings.peers },
+    { operation: "gram, gramVjp", what: `${what}, two samples`, timing: timings.two, ...against(own, THREE, bounded), peers: timings.peers },
     {
       operation: "gram, gramVjp",
       what: `${what}, one sample`,
       timing: timings.one,
-      ceiling: { ...three, name: "the three products of two samples" },
+      ...against(own, undefined, { ...bounded, name: "the three products of two samples" }),
       peers: {},
     },
-    { operation: "gram", what: `${what}, two samples`, timing: timings.value, ceiling: { name: "its product", ms: logitsProductMs }, peers: {} },
+    { operation: "gram", what: `${what}, two samples`, timing: timings.value, ...against(own, ONE, ONE), peers: {} },
   ];
 }
+
+export const gramBench: Bench = { needs: ["gram", "gramVjp"], run };

@@ -1,10 +1,44 @@
-import { type Tensor, tensor, zeros } from "dpo-kernels";
+import { Tensor, tensor, zeros } from "dpo-kernels";
 
 /** The shape that SPEC's bounds are stated for. */
 export interface HeadShape {
   rows: number;
   depth: number;
   vocabulary: number;
+}
+
+/**
+ * Where the inputs and results of a benchmark are while it is timed: in the host's memory, or on the device of the backend, so that the way there
+ * is not timed.
+ */
+export class Placement {
+  readonly #device: string;
+  readonly #there = new Map<Tensor, Tensor>();
+
+  /** @param device as Tensor.device */
+  constructor(device: string) {
+    this.#device = device;
+  }
+
+  /** The same with every tensor where it belongs. Typed arrays are what operations take from the host's memory, and stay there. */
+  readonly placed = <T>(value: T): T => {
+    if (value instanceof Tensor) return this.#moved(value) as T;
+    if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
+    if (Array.isArray(value)) return value.map((part) => this.placed(part)) as T;
+    return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, this.placed(part)])) as T;
+  };
+
+  #moved(tensor: Tensor): Tensor {
+    const there = this.#there.get(tensor) ?? tensor.toSync(this.#device);
+    this.#there.set(tensor, there);
+    return there;
+  }
+
+  /** Lets go of the device's memory. */
+  dispose(): void {
+    for (const there of this.#there.values()) there.dispose();
+    this.#there.clear();
+  }
 }
 
 /** Roughly normal numbers of a fixed seed. */

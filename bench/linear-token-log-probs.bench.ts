@@ -1,16 +1,23 @@
 import { linearTokenLogProbsSync, linearTokenLogProbsVjpSync, zeros } from "dpo-kernels";
-import type { Context } from "./context.js";
+import type { Bench, Context } from "./context.js";
 import { randomTargets, randomTensor } from "./inputs.js";
 import { interleave, local } from "./measure.js";
 import type { Row } from "./report.js";
+import { against, type Products } from "./work.js";
 
-export async function linearTokenLogProbsBench({ shape, rounds, ceilings, pytorch }: Context): Promise<Row[]> {
+const ONE: Products = { name: "its product", logits: 1 };
+const FOUR: Products = { name: "its four products", logits: 2, hidden: 1, weight: 1 };
+
+async function run(context: Context): Promise<Row[]> {
+  const { shape, rounds, placed, pytorch } = context;
   const { rows, depth, vocabulary } = shape;
-  const hidden = randomTensor([rows, depth]);
-  const weight = randomTensor([vocabulary, depth], 0.1);
-  const targets = randomTargets(rows, vocabulary);
-  const upstream = new Float32Array(rows).fill(1);
-  const out = { hidden: zeros([rows, depth], "f32"), weight: zeros([vocabulary, depth], "f32") };
+  const { hidden, weight, targets, upstream, out } = placed({
+    hidden: randomTensor([rows, depth]),
+    weight: randomTensor([vocabulary, depth], 0.1),
+    targets: randomTargets(rows, vocabulary),
+    upstream: new Float32Array(rows).fill(1),
+    out: { hidden: zeros([rows, depth], "f32"), weight: zeros([vocabulary, depth], "f32") },
+  });
   const timings = await interleave(
     {
       value: local(() => linearTokenLogProbsSync({ hidden, weight, targets })),
@@ -22,17 +29,17 @@ export async function linearTokenLogProbsBench({ shape, rounds, ceilings, pytorc
     rounds,
     pytorch && { "PyTorch eager (holds all logits)": pytorch.variant("linearTokenLogProbs", shape) },
   );
-  const { logitsProductMs, hiddenProductMs, weightProductMs } = ceilings;
-  const four = { name: "its four products", ms: 2 * logitsProductMs + hiddenProductMs + weightProductMs, bound: 1.15 };
   const what = `N=${rows} D=${depth} V=${vocabulary} f32`;
   return [
+    { operation: "linearTokenLogProbs", what: `${what}, value`, timing: timings.value, ...against(context, ONE, ONE), peers: {} },
     {
       operation: "linearTokenLogProbs",
-      what: `${what}, value`,
-      timing: timings.value,
-      ceiling: { name: "its product", ms: logitsProductMs },
-      peers: {},
+      what: `${what}, value + pull-back`,
+      timing: timings.both,
+      ...against(context, FOUR, { ...FOUR, bound: 1.15 }),
+      peers: timings.peers,
     },
-    { operation: "linearTokenLogProbs", what: `${what}, value + pull-back`, timing: timings.both, ceiling: four, peers: timings.peers },
   ];
 }
+
+export const linearTokenLogProbsBench: Bench = { needs: ["linearTokenLogProbs", "linearTokenLogProbsVjp"], run };

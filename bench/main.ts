@@ -3,13 +3,13 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { backends, threads, useBackend } from "dpo-kernels";
+import { type Backend, BackendError, backends, threads, useBackend, zeros } from "dpo-kernels";
 import { buildCeilings, measureCeilings } from "./ceilings.js";
-import type { Context } from "./context.js";
+import type { Bench } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
 import { gramBench } from "./gram.bench.js";
 import { hmkObjectiveBench } from "./hmk-objective.bench.js";
-import type { HeadShape } from "./inputs.js";
+import { type HeadShape, Placement } from "./inputs.js";
 import { linearDivergenceBench } from "./linear-divergence.bench.js";
 import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
 import { objectiveBench } from "./objective.bench.js";
@@ -18,9 +18,10 @@ import { MEASURED } from "./peak-memory.js";
 import { PyTorch } from "./peers/pytorch.js";
 import { preferenceBench } from "./preference.bench.js";
 import { markdown, type Results, type Row } from "./report.js";
+import { SIZES, type Sizes } from "./sizes.js";
 import { tokenLogProbsBench } from "./token-log-probs.bench.js";
 
-const BENCHES: Record<string, (context: Context) => Promise<Row[]>> = {
+const BENCHES: Record<string, Bench> = {
   tokenLogProbs: tokenLogProbsBench,
   linearTokenLogProbs: linearTokenLogProbsBench,
   divergence: divergenceBench,
@@ -32,9 +33,12 @@ const BENCHES: Record<string, (context: Context) => Promise<Row[]>> = {
   gram: gramBench,
 };
 
+const QUICK_ROUNDS = 5;
+
 const USAGE = `npm run bench -- [options]
   --op NAME        only one of ${Object.keys(BENCHES).join(", ")}
   --backend NAME   as useBackend
+  --shapes NAME    ${Object.keys(SIZES).join(" or ")} (to see that all of it runs; default: full)
   --quick          fewer runs
   --python FILE    a Python with torch, for comparison (default: python3)
   --save NAME      write bench/results/NAME.json and .md`;
@@ -43,6 +47,7 @@ const { values: options } = parseArgs({
   options: {
     op: { type: "string" },
     backend: { type: "string", default: "auto" },
+    shapes: { type: "string", default: "full" },
     quick: { type: "boolean", default: false },
     python: { type: "string", default: "python3" },
     save: { type: "string" },
@@ -50,48 +55,108 @@ const { values: options } = parseArgs({
   },
 });
 
-function machine(pytorch: PyTorch | undefined): Results["machine"] {
-  const backend = backends().find(({ selected }) => selected);
+/** What keeps the benchmarks from running, for whoever started them. */
+class Refusal extends Error {}
+
+/** The backend that runs the benchmarks, and where their tensors belong: "cpu", or the backend's device. */
+interface Target {
+  backend: Backend;
+  device: string;
+}
+
+function selectTarget(name: string): Target {
+  try {
+    useBackend(name);
+    const backend = backends().find(({ selected }) => selected) as Backend;
+    const fullName = [backend.name, backend.variant].filter((part) => part !== "").join(":");
+    const probe = zeros([1], "f32").toSync(fullName);
+    probe.dispose();
+    return { backend, device: probe.device };
+  } catch (error) {
+    if (error instanceof BackendError) throw new Refusal(error.message, { cause: error });
+    throw error;
+  }
+}
+
+function choose<T>(option: string, from: Readonly<Record<string, T>>, name: string): T {
+  const chosen = Object.hasOwn(from, name) ? from[name] : undefined;
+  if (chosen === undefined) throw new Refusal(`--${option} ${name}: expected one of ${Object.keys(from).join(", ")}\n${USAGE}`);
+  return chosen;
+}
+
+function machine({ backend, device }: Target, pytorch: PyTorch | undefined): Results["machine"] {
   return {
     processor: cpus()[0]?.model ?? "unknown",
     processors: cpus().length,
     "GiB of memory": Math.round(totalmem() / 2 ** 30),
     threads: threads(),
-    backend: `${backend?.name} ${backend?.variant}`,
+    backend: `${backend.name} ${backend.variant}`.trim(),
+    ...(device !== "cpu" && { device: backend.reason }),
     Node: process.versions.node,
     PyTorch: pytorch?.version ?? "not found",
   };
 }
 
-function peakMemory({ rows, depth, vocabulary }: HeadShape): Results["peakMemory"] {
+/** On the same device as ours; none against a simulated one. */
+async function openPyTorch({ device }: Target): Promise<PyTorch | undefined> {
+  return device === "cpu" || device === "cuda" ? PyTorch.open(options.python, device) : undefined;
+}
+
+function peakMemory({ rows, depth, vocabulary }: HeadShape): Record<string, number> {
   const script = fileURLToPath(new URL("peak-memory.ts", import.meta.url));
   const bytes = (name: string) =>
     Number(execFileSync(process.execPath, [...process.execArgv, script, name, ...[rows, depth, vocabulary].map(String)], { encoding: "utf8" }));
   return Object.fromEntries(MEASURED.map((name) => [name, bytes(name)]));
 }
 
-async function main(): Promise<void> {
-  if (options.help) return console.log(USAGE);
-  useBackend(options.backend);
-  buildCeilings();
-  const shape = { rows: 512, depth: 512, vocabulary: 32000 };
-  const pytorch = await PyTorch.open(options.python);
-  const selected = Object.entries(BENCHES).filter(([name]) => options.op === undefined || options.op === name);
-  if (selected.length === 0) throw new Error(`unknown operation ${options.op}\n${USAGE}`);
-  const rows: Row[] = [];
-  for (const [, bench] of selected) {
-    // Ceilings are measured next to each bench, since the speed of a shared machine drifts.
-    const ceilings = measureCeilings(shape, threads());
-    rows.push(...(await bench({ shape, rounds: options.quick ? 5 : 15, ceilings, pytorch })));
-  }
-  const results: Results = { date: new Date().toISOString().slice(0, 10), machine: machine(pytorch), rows, peakMemory: peakMemory(shape) };
-  pytorch?.close();
-  console.log(markdown(results));
-  if (options.save === undefined) return;
-  const folder = fileURLToPath(new URL("results", import.meta.url));
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(`${folder}/${options.save}.json`, `${JSON.stringify(results, null, 2)}\n`);
-  writeFileSync(`${folder}/${options.save}.md`, markdown(results));
+async function runBench(bench: Bench, { device }: Target, sizes: Sizes, pytorch: PyTorch | undefined): Promise<Row[]> {
+  const placement = new Placement(device);
+  // Ceilings are measured next to each bench, since the speed of a shared machine drifts.
+  const ceilings = device === "cpu" ? measureCeilings(sizes.head, threads()) : undefined;
+  const rounds = Math.min(sizes.rounds, options.quick ? QUICK_ROUNDS : sizes.rounds);
+  const rows = await bench.run({ sizes, shape: sizes.head, rounds, placed: placement.placed, ceilings, pytorch });
+  placement.dispose();
+  return rows;
 }
 
-await main();
+function save(name: string, results: Results): void {
+  const folder = fileURLToPath(new URL("results", import.meta.url));
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}/${name}.json`, `${JSON.stringify(results, null, 2)}\n`);
+  writeFileSync(`${folder}/${name}.md`, markdown(results));
+}
+
+async function main(): Promise<void> {
+  if (options.help) return console.log(USAGE);
+  const sizes = choose("shapes", SIZES, options.shapes);
+  const selected = options.op === undefined ? BENCHES : { [options.op]: choose("op", BENCHES, options.op) };
+  const target = selectTarget(options.backend);
+  const onCpu = target.device === "cpu";
+  if (onCpu) buildCeilings();
+  const pytorch = await openPyTorch(target);
+  const rows: Row[] = [];
+  const notRun: Record<string, string[]> = {};
+  for (const [name, bench] of Object.entries(selected)) {
+    const lacks = bench.needs.filter((operation) => !target.backend.operations.includes(operation));
+    if (lacks.length > 0) notRun[name] = lacks;
+    else rows.push(...(await runBench(bench, target, sizes, pytorch)));
+  }
+  const results: Results = {
+    date: new Date().toISOString().slice(0, 10),
+    machine: machine(target, pytorch),
+    rows,
+    ...(onCpu && { peakMemory: peakMemory(sizes.head) }),
+    ...(Object.keys(notRun).length > 0 && { notRun }),
+  };
+  pytorch?.close();
+  console.log(markdown(results));
+  if (options.save !== undefined) save(options.save, results);
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof Refusal)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
+}

@@ -1,4 +1,11 @@
 import type { Timing } from "./measure.js";
+import type { Amount } from "./work.js";
+
+export interface Ceiling {
+  name: string;
+  ms: number;
+  bound?: number;
+}
 
 /** One line of the results. */
 export interface Row {
@@ -6,7 +13,9 @@ export interface Row {
   what: string;
   timing: Timing;
   /** What the time is held against, measured in the same run. */
-  ceiling?: { name: string; ms: number; bound?: number };
+  ceiling?: Ceiling;
+  /** On a device: what its rate counts. */
+  work?: Amount;
   /** The same work elsewhere, in the same run. */
   peers: Record<string, Timing>;
 }
@@ -16,23 +25,65 @@ export interface Results {
   date: string;
   machine: Record<string, string | number>;
   rows: Row[];
-  /** Extra bytes at the peak, by operation. */
-  peakMemory: Record<string, number>;
+  /** Extra bytes at the peak, by operation; not measured on a device. */
+  peakMemory?: Record<string, number>;
+  /** The benchmarks that the backend cannot run, and the operations of theirs that it lacks. */
+  notRun?: Record<string, string[]>;
 }
 
 const ms = ({ median, q20, q80 }: Timing) => `${median.toPrecision(3)} (${q20.toPrecision(3)}–${q80.toPrecision(3)})`;
 
-function line({ operation, what, timing, ceiling, peers }: Row): string {
-  const ratio = ceiling ? `${(timing.median / ceiling.ms).toFixed(2)} × ${ceiling.name} (${ceiling.ms.toPrecision(3)} ms)` : "";
-  const bound = ceiling?.bound ? `≤ ${ceiling.bound} ×` : "";
-  const others = Object.entries(peers).map(([name, peer]) => `${name} ${ms(peer)}: ${(peer.median / timing.median).toFixed(1)} ×`);
-  return `| ${operation} | ${what} | ${ms(timing)} | ${ratio} | ${bound} | ${others.join("; ")} |`;
+/** A column of the table. */
+interface Column {
+  title: string;
+  cell(row: Row): string;
+  /** Left out where it says nothing. */
+  optional?: boolean;
+}
+
+const COLUMNS: readonly Column[] = [
+  { title: "operation", cell: ({ operation }) => operation },
+  { title: "what", cell: ({ what }) => what },
+  { title: "ms", cell: ({ timing }) => ms(timing) },
+  { title: "rate", cell: ({ timing, work }) => (work ? `${rate(work, timing)} (${work.name})` : ""), optional: true },
+  {
+    title: "against its ceiling in the same run",
+    cell: ({ timing, ceiling }) => (ceiling ? `${(timing.median / ceiling.ms).toFixed(2)} × ${ceiling.name} (${ceiling.ms.toPrecision(3)} ms)` : ""),
+  },
+  { title: "bound", cell: ({ ceiling }) => (ceiling?.bound ? `≤ ${ceiling.bound} ×` : ""), optional: true },
+  {
+    title: "peers",
+    cell: ({ timing, peers }) =>
+      Object.entries(peers)
+        .map(([name, peer]) => `${name} ${ms(peer)}: ${(peer.median / timing.median).toFixed(1)} ×`)
+        .join("; "),
+  },
+];
+
+/** 10⁶ a millisecond are 10⁹ a second. */
+function rate(work: Amount, { median }: Timing): string {
+  const [count, unit] = "bytes" in work ? [work.bytes, "GB/s"] : [work.flops, "GFLOP/s"];
+  return `${(count / median / 1e6).toPrecision(3)} ${unit}`;
+}
+
+function table(rows: readonly Row[]): string[] {
+  const columns = COLUMNS.filter(({ cell, optional }) => !optional || rows.some((row) => cell(row) !== ""));
+  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+  return [
+    line(columns.map(({ title }) => title)),
+    `|${"---|".repeat(columns.length)}`,
+    ...rows.map((row) => line(columns.map(({ cell }) => cell(row)))),
+  ];
+}
+
+function memoryTable(peakMemory: Record<string, number>): string[] {
+  const lines = Object.entries(peakMemory).map(([name, bytes]) => `| ${name} | ${(bytes / 2 ** 20).toFixed(1)} |`);
+  return ["| peak memory beyond inputs and results | MiB |", "|---|---|", ...lines, ""];
 }
 
 /** The results as a Markdown page. */
-export function markdown({ date, machine, rows, peakMemory }: Results): string {
+export function markdown({ date, machine, rows, peakMemory, notRun = {} }: Results): string {
   const description = Object.entries(machine).map(([name, value]) => `${name} ${value}`);
-  const memory = Object.entries(peakMemory).map(([name, bytes]) => `| ${name} | ${(bytes / 2 ** 20).toFixed(1)} |`);
   return [
     "# Benchmark",
     "",
@@ -40,13 +91,8 @@ export function markdown({ date, machine, rows, peakMemory }: Results): string {
     "",
     "Milliseconds: median (20 % to 80 % quantile) of interleaved runs. Peers: their time, and how many times ours it is.",
     "",
-    "| operation | what | ms | against its ceiling in the same run | bound | peers |",
-    "|---|---|---|---|---|---|",
-    ...rows.map(line),
-    "",
-    "| peak memory beyond inputs and results | MiB |",
-    "|---|---|",
-    ...memory,
-    "",
+    ...(rows.length > 0 ? [...table(rows), ""] : []),
+    ...(peakMemory ? memoryTable(peakMemory) : []),
+    ...Object.entries(notRun).flatMap(([name, lacks]) => [`Not run: ${name} (backend lacks ${lacks.join(", ")})`, ""]),
   ].join("\n");
 }

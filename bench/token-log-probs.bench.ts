@@ -1,51 +1,62 @@
 import { type Tensor, tokenLogProbsSync, tokenLogProbsVjpSync, zeros } from "dpo-kernels";
-import type { Context } from "./context.js";
+import type { Bench, Context } from "./context.js";
 import { bf16Of, randomTargets, randomTensor } from "./inputs.js";
 import { interleave, local } from "./measure.js";
 import type { Row } from "./report.js";
+import { against, type Passes } from "./work.js";
 
-/** Value and pull-back of logits in `dtype`, results in memory that is used again. */
-function step(logits: Tensor, rows: number, vocabulary: number): () => void {
-  const targets = randomTargets(rows, vocabulary);
-  const upstream = new Float32Array(rows).fill(1);
-  const out = { logits: zeros([rows, vocabulary], logits.dtype) };
+const COPY: Passes = { name: "one read + one write of the logits", passes: 2 };
+/** What a value and a pull-back of it move when each is a call of its own. */
+const TWO_CALLS: Passes = { name: "two reads + one write of the logits", passes: 3 };
+
+interface Step {
+  logits: Tensor;
+  targets: Int32Array;
+  upstream: Float32Array;
+  out: { logits: Tensor };
+}
+
+/** Value and pull-back, results in memory that is used again. */
+function step({ logits, targets, upstream, out }: Step): () => void {
   return () => {
     const { logSumExp } = tokenLogProbsSync({ logits, targets });
     tokenLogProbsVjpSync({ logits, targets, logSumExp, upstream }, { out });
   };
 }
 
-export async function tokenLogProbsBench({ shape, rounds, ceilings, pytorch }: Context): Promise<Row[]> {
+async function run(context: Context): Promise<Row[]> {
+  const { shape, rounds, placed, ceilings, pytorch } = context;
   const { rows, vocabulary } = shape;
   const f32 = randomTensor([rows, vocabulary], 4);
-  const targets = randomTargets(rows, vocabulary);
+  const others = { targets: randomTargets(rows, vocabulary), upstream: new Float32Array(rows).fill(1) };
+  const both = placed({ logits: f32, out: { logits: zeros([rows, vocabulary], "f32") }, ...others });
+  const bf16 = placed({ logits: bf16Of(f32), out: { logits: zeros([rows, vocabulary], "bf16") }, ...others });
   const timings = await interleave(
-    {
-      value: local(() => tokenLogProbsSync({ logits: f32, targets })),
-      both: local(step(f32, rows, vocabulary)),
-      bf16: local(step(bf16Of(f32), rows, vocabulary)),
-    },
+    { value: local(() => tokenLogProbsSync({ logits: both.logits, targets: both.targets })), both: local(step(both)), bf16: local(step(bf16)) },
     rounds,
     pytorch && { "PyTorch eager": pytorch.variant("tokenLogProbs", shape) },
   );
-  const copy = { name: "one read + one write of the logits", ms: ceilings.copyMs };
   const what = `[${rows}, ${vocabulary}]`;
+  const ofBoth = { operation: "tokenLogProbs", what: `${what} f32, value + pull-back`, timing: timings.both };
+  const aroundCaches = ceilings && { name: "the same around the caches", ms: ceilings.streamedCopyMs };
   return [
-    { operation: "tokenLogProbs", what: `${what} f32, value`, timing: timings.value, ceiling: copy, peers: {} },
     {
       operation: "tokenLogProbs",
-      what: `${what} f32, value + pull-back`,
-      timing: timings.both,
-      ceiling: { ...copy, bound: 2 },
-      peers: timings.peers,
-    },
-    {
-      operation: "tokenLogProbs",
-      what: `${what} f32, value + pull-back`,
-      timing: timings.both,
-      ceiling: { name: "the same around the caches", ms: ceilings.streamedCopyMs },
+      what: `${what} f32, value`,
+      timing: timings.value,
+      ...against(context, { name: "one read of the logits", passes: 1 }, COPY),
       peers: {},
     },
-    { operation: "tokenLogProbs", what: `${what} bf16, value + pull-back`, timing: timings.bf16, ceiling: copy, peers: {} },
+    { ...ofBoth, ...against(context, TWO_CALLS, { ...COPY, bound: 2 }), peers: timings.peers },
+    ...(aroundCaches ? [{ ...ofBoth, ceiling: aroundCaches, peers: {} }] : []),
+    {
+      operation: "tokenLogProbs",
+      what: `${what} bf16, value + pull-back`,
+      timing: timings.bf16,
+      ...against(context, { ...TWO_CALLS, dtype: "bf16" }, COPY),
+      peers: {},
+    },
   ];
 }
+
+export const tokenLogProbsBench: Bench = { needs: ["tokenLogProbs", "tokenLogProbsVjp"], run };

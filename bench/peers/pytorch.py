@@ -1,7 +1,9 @@
 """Times of the same work in PyTorch: reads one JSON line per request from stdin, answers with one JSON line.
 
 Requests: {"work": one of WORK, "rows", "depth", "vocabulary", "runs"}, with "pairs" for the objective, "kind" (one of DIVERGENCES) and
-"compiled" for divergences. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"}.
+"compiled" for divergences. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"} or {"error": "..."}.
+
+Its argument is the device: cpu (default) or cuda.
 """
 
 import json
@@ -15,6 +17,19 @@ try:
 except ImportError:
     print(json.dumps({"error": "torch is not installed"}), flush=True)
     sys.exit(0)
+
+
+DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
+if DEVICE == "cuda" and not torch.cuda.is_available():
+    print(json.dumps({"error": "torch finds no CUDA device"}), flush=True)
+    sys.exit(0)
+torch.set_default_device(DEVICE)
+
+
+def wait():
+    """For what has been launched on the device."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def copy(request):
@@ -143,6 +158,7 @@ def prepared(request):
     """The request's work after a first run, which may compile it."""
     step = WORK[request["work"]](request)
     step()
+    wait()
     return step
 
 
@@ -160,8 +176,10 @@ def main():
                 continue
         times = []
         for _ in range(request["runs"]):
+            wait()
             begin = time.perf_counter()
             steps[key]()
+            wait()
             times.append(1e3 * (time.perf_counter() - begin))
         print(json.dumps({"ms": times}), flush=True)
 

@@ -27,9 +27,9 @@ export class PyTorch {
     this.version = version;
   }
 
-  /** Undefined when `python` is missing or has no torch. */
-  static async open(python: string): Promise<PyTorch | undefined> {
-    const child = spawn(python, [script]);
+  /** Undefined when `python` is missing, or has no torch that runs on the device. */
+  static async open(python: string, device: "cpu" | "cuda"): Promise<PyTorch | undefined> {
+    const child = spawn(python, [script, device]);
     const started = await new Promise<boolean>((resolve) => {
       child.once("spawn", () => resolve(true));
       child.once("error", () => resolve(false));
