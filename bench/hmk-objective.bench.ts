@@ -60,4 +60,7 @@ async function stepRow({ sizes, rounds, placed, ceilings }: Context, source: str
   };
 }
 
-export const hmkObjectiveBench: Bench = { needs: ["linearPreference"], run };
+const OF_KERNEL = ["gram", "landmarks", "eigh", "pairKernel", "pairKernelVjp"];
+const OF_LOGITS = ["tokenLogProbs", "tokenLogProbsVjp", "sequenceLogProbs", "sequenceLogProbsVjp", "preference"];
+
+export const hmkObjectiveBench: Bench = { needs: [...OF_KERNEL, ...OF_LOGITS, "linearTokenLogProbs", "linearPreference"], run };

@@ -47,4 +47,7 @@ async function run(context: Context): Promise<Row[]> {
   ];
 }
 
-export const objectiveBench: Bench = { needs: ["linearPreference"], run };
+export const objectiveBench: Bench = {
+  needs: ["linearPreference", "linearTokenLogProbs", "sequenceLogProbs", "preference", "pairKernel", "pairKernelVjp"],
+  run,
+};

@@ -58,4 +58,4 @@ async function rowsOf(rows: number, { sizes, rounds, placed, ceilings }: Context
   ];
 }
 
-export const pairKernelBench: Bench = { needs: ["pairKernel", "pairKernelVjp"], run };
+export const pairKernelBench: Bench = { needs: ["gram", "landmarks", "eigh", "pairKernel", "pairKernelVjp"], run };

@@ -18,12 +18,10 @@ except ImportError:
     print(json.dumps({"error": "torch is not installed"}), flush=True)
     sys.exit(0)
 
-
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 if DEVICE == "cuda" and not torch.cuda.is_available():
     print(json.dumps({"error": "torch finds no CUDA device"}), flush=True)
     sys.exit(0)
-torch.set_default_device(DEVICE)
 
 
 def wait():
@@ -156,7 +154,8 @@ WORK = {
 
 def prepared(request):
     """The request's work after a first run, which may compile it."""
-    step = WORK[request["work"]](request)
+    with torch.device(DEVICE):
+        step = WORK[request["work"]](request)
     step()
     wait()
     return step
