@@ -60,10 +60,12 @@ const COLUMNS: readonly Column[] = [
   },
 ];
 
+const threeDigits = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
 /** 10⁶ a millisecond are 10⁹ a second. */
 function rate(work: Amount, { median }: Timing): string {
   const [count, unit] = "bytes" in work ? [work.bytes, "GB/s"] : [work.flops, "GFLOP/s"];
-  return `${(count / median / 1e6).toPrecision(3)} ${unit}`;
+  return `${threeDigits.format(count / median / 1e6)} ${unit}`;
 }
 
 function table(rows: readonly Row[]): string[] {
