@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a struct of the ABI changes; a backend of another number is not used. */
-#define DPO_ABI_VERSION 4
+#define DPO_ABI_VERSION 5
 
 #if defined(_WIN32)
 #define DPO_EXPORT __declspec(dllexport)
@@ -45,6 +45,8 @@ typedef struct dpo_host {
   /* Runs body(closure, 0 .. chunks-1) on the pool, in any order; chunks must not depend on each other. Returns
    * DPO_ERR_ABORTED, with some chunks not run, when the job was cancelled. */
   dpo_status (*parallel_for)(dpo_job* job, int64_t chunks, dpo_chunk_body body, void* closure);
+  /* DPO_ERR_ABORTED when the job was cancelled: between parts that do not go through parallel_for. */
+  dpo_status (*check_cancelled)(dpo_job* job);
   /* Working memory, 64-byte aligned, uninitialised, returned when the job ends. NULL when there is none. Thread-safe. */
   void* (*allocate)(dpo_job* job, size_t bytes);
   /* To be called after the last check of input contents and before the first write to a result. Results that the

@@ -17,6 +17,10 @@ dpo_status parallel_for(dpo_job* job, std::int64_t chunks, dpo_chunk_body body, 
   return ThreadPool::instance().run(chunks, body, closure, job->cancel) ? DPO_OK : aborted(job);
 }
 
+dpo_status check_cancelled(dpo_job* job) {
+  return job->cancel && __atomic_load_n(job->cancel, __ATOMIC_RELAXED) != 0 ? aborted(job) : DPO_OK;
+}
+
 void* allocate(dpo_job* job, std::size_t bytes) {
   const std::lock_guard lock(job->workspace_mutex);
   job->workspace.push_back(WorkspaceBlock::take(bytes));
@@ -24,7 +28,7 @@ void* allocate(dpo_job* job, std::size_t bytes) {
 }
 
 dpo_status begin_writes(dpo_job* job) {
-  if (job->cancel && __atomic_load_n(job->cancel, __ATOMIC_RELAXED) != 0) return aborted(job);
+  if (const dpo_status status = check_cancelled(job); status != DPO_OK) return status;
   if (job->writes_to_caller) {
     job->cancel = nullptr;
     return DPO_OK;
@@ -40,7 +44,7 @@ std::int32_t discards_results(const dpo_job* job) { return job->writes_to_caller
 }  // namespace
 
 const dpo_host& host_services() {
-  static const dpo_host host{DPO_ABI_VERSION, parallel_for, allocate, begin_writes, discards_results, fail};
+  static const dpo_host host{DPO_ABI_VERSION, parallel_for, check_cancelled, allocate, begin_writes, discards_results, fail};
   return host;
 }
 

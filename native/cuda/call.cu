@@ -72,6 +72,11 @@ dpo_status Call::fail_at(std::int64_t index, dpo_status status, const char* form
   return status_;
 }
 
+bool Call::goes_on() {
+  if (ok()) status_ = host->check_cancelled(job_);
+  return ok();
+}
+
 void Call::check(cudaError_t error, const char* what) {
   if (error == cudaSuccess || !ok()) return;
   cudaGetLastError();  // errors that are not lasting must not turn up in another call

@@ -54,7 +54,7 @@ class Call {
 
   template <class... Expected, class... Actual>
   void launch(void (*kernel)(Expected...), const Grid& grid, Actual&&... arguments) {
-    if (!ok()) return;
+    if (!goes_on()) return;
     cudaLaunchConfig_t config{};
     config.gridDim = grid.blocks;
     config.blockDim = dim3{grid.threads, 1, 1};
@@ -108,6 +108,8 @@ class Call {
   cudaStream_t stream() const { return stream_; }
   bool ok() const { return status_ == DPO_OK; }
   dpo_status status() const { return status_; }
+  /// Whether there is a reason to give the device more work: ends the call if it was cancelled.
+  bool goes_on();
 
   /// Writes the results: the end of every call that has found nothing wrong with its inputs.
   dpo_status finish();

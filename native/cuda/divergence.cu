@@ -18,21 +18,22 @@ using math::Divergence;
 
 /// Whether the functor's sums may hang on a single point so far that a map other than the identity rounds too much in single
 /// precision.
-template <class Functor>
-bool wants_double(const Functor& functor, const dpo_logit_options& options) {
-  if constexpr (requires { functor.explodes(); }) return functor.explodes() && (options.softcap > 0 || options.temperature != 1);
-  return false;
+bool wants_double(const math::AffinityDivergence& divergence, const dpo_logit_options& options) {
+  return divergence.explodes() && (options.softcap > 0 || options.temperature != 1);
 }
 
 template <class S, class Functor>
 void launch_points(Call& call, const DivergenceRows<S>& rows, const dpo_logit_options& options, const Functor& functor) {
-  if constexpr (requires { functor.explodes(); }) {
+  if constexpr (requires { functor.precise(); }) {
+    const PointDivergence precise{functor.precise()};
     if (wants_double(functor, options)) {
-      launch_rows<S, double>(call, rows, options, PointDivergence<Functor>{functor});
-      return;
+      launch_rows<S, double>(call, rows, options, precise);
+    } else {
+      launch_rows<S, compute_t<S>>(call, rows, options, precise);
     }
+  } else {
+    launch_rows<S, compute_t<S>>(call, rows, options, PointDivergence<Functor>{functor});
   }
-  launch_rows<S, compute_t<S>>(call, rows, options, PointDivergence<Functor>{functor});
 }
 
 template <class S>

@@ -98,12 +98,13 @@ class DivergenceRow {
     fill_gradient();
   }
 
-  /// The value, and whether it fits into the values' dtype.
-  __device__ __forceinline__ RowState set_value(double value) const {
+  /// Sets the value. Whether a gradient of it is to be written; if not, what there is else of the gradient has been.
+  __device__ __forceinline__ bool settle(double value, const Normalizers& sums) const {
     const bool fits = std::fabs(value) <= static_cast<double>(std::numeric_limits<compute_t<S>>::max());
-    const RowState state = fits ? RowState::finite : RowState::infinite;
-    set_outcome(state, fits ? value : std::numeric_limits<double>::infinity());
-    return state;
+    set_outcome(fits ? RowState::finite : RowState::infinite, fits ? value : std::numeric_limits<double>::infinity());
+    if (wants_gradient()) return fits;
+    write_target_gradient(sums);
+    return false;
   }
   __device__ __forceinline__ void set_outcome(RowState state, double value) const {
     if (threadIdx.x == 0) all_.set_outcome(row_, state, value);
@@ -136,34 +137,18 @@ class DivergenceRow {
     return sum_of(Ratios(map_, sums), math::Differences{}).term;
   }
 
-  /// Writes the gradient of target_upstream·ln p[target] alone.
-  __device__ __forceinline__ void write_target_gradient(const Normalizers& sums) const {
-    if (!all_.gradient) return;
-    if (target_upstream() == 0) {
-      fill_gradient();
-      return;
-    }
-    using T = compute_t<S>;
-    // In the type of the logits, as token_log_probs does.
-    const LogProbGradient<C, Map> gradient(map_, sums.x.log_sum_exp(), target_upstream(), target());
-    write_part(RowPacks<S>(rows_.x, 0, rows_.columns), to(),
-               [&](std::int64_t i, T z) { return static_cast<T>(gradient(i, static_cast<C>(z))); });
-  }
-
   /// Writes (upstream·g − target_upstream·p)·dz'/dz; point_at(i, LogRatio) gives g = dD/dz' and p. g sums to 0.
   template <class PointAt>
   __device__ __forceinline__ void write(const Normalizers& sums, const Ratios& ratios, const PointAt& point_at) const {
     const std::int64_t peak = peak_of(sums), place = target_upstream() != 0 ? target() : -1;
-    // Before any gradient is written, for it may take the place of the logits.
-    const ExactPoint at_peak = peak >= 0 ? exact_point(peak, sums, ratios, point_at) : ExactPoint{};
-    const ExactPoint at_target = place >= 0 ? exact_point(place, sums, ratios, point_at) : ExactPoint{};
+    // Thread 0 has the peak, thread 1 the target; before any gradient is written, for it may take the place of the logits.
+    const std::int64_t mine = threadIdx.x == 0 ? peak : (threadIdx.x == 1 && place != peak ? place : -1);
+    const ExactPoint exact = mine >= 0 ? exact_point(mine, sums, ratios, point_at) : ExactPoint{};
     __syncthreads();
     const double excess = write_points(ratios, point_at);
     __syncthreads();
-    if (threadIdx.x != 0) return;
     // Where p is next to 1, g is a small difference of large numbers: what is left of the sum is its error.
-    if (peak >= 0) to()[peak] = exact_gradient(at_peak, excess, peak == place);
-    if (place >= 0 && place != peak) to()[place] = exact_gradient(at_target, 0, true);
+    if (mine >= 0) to()[mine] = exact_gradient(exact, mine == peak ? excess : 0, mine == place);
   }
 
  private:
@@ -180,6 +165,19 @@ class DivergenceRow {
   __device__ __forceinline__ void fill_gradient() const {
     if (!all_.gradient) return;
     write_part(RowPacks<S>(rows_.x, 0, rows_.columns), to(), [](std::int64_t, compute_t<S>) { return compute_t<S>(0); });
+  }
+
+  /// Writes the gradient of target_upstream·ln p[target] alone.
+  __device__ __forceinline__ void write_target_gradient(const Normalizers& sums) const {
+    if (!all_.gradient) return;
+    if (target_upstream() == 0) {
+      fill_gradient();
+      return;
+    }
+    using T = compute_t<S>;
+    // In the type of the logits, as token_log_probs does.
+    const LogProbGradient<C, Map> gradient(map_, sums.x.log_sum_exp(), target_upstream(), target());
+    rows_.transform(to(), [&](std::int64_t i, C zx, C) { return static_cast<T>(gradient(i, zx)); });
   }
 
   template <class PointAt>
@@ -234,16 +232,7 @@ class DivergenceRow {
       sum.value += static_cast<double>(point.gradient);
       return static_cast<T>((upstream * point.gradient - target_upstream * point.p) * map_.slope(map_.capped(zx)));
     };
-    const RowPacks<S> packs(rows_.x, 0, rows_.columns);
-    const bool whole_y = packs.holds_packs_at(rows_.y), whole_to = packs.holds_packs_at(to());
-    packs.for_each(
-        [&](std::int64_t i, const Pack<S>& xs) {
-          const auto make = [&](int k, S one, S other) {
-            return to_storage<S>(gradient(i + k, static_cast<C>(to_compute(one)), static_cast<C>(to_compute(other))));
-          };
-          store_pack(to() + i, transform_packs<through<C>>(xs, load_pack(rows_.y + i, whole_y), make), whole_to);
-        },
-        [&](std::int64_t i, S z) { to()[i] = to_storage<S>(gradient(i, static_cast<C>(to_compute(z)), rows_.reference(i))); });
+    rows_.transform(to(), gradient);
     return merge_block_for_all(sum).value;
   }
 

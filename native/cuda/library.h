@@ -44,7 +44,7 @@ class Library {
 template <class Functions, class Body>
 void with_handle(Call& call, const Functions& library, const char* purpose, const Body& body) {
   using Handle = typename Functions::Handle;
-  if (!call.ok()) return;
+  if (!call.goes_on()) return;
   if (!library.usable()) {
     call.fail(DPO_ERR_BACKEND, "%s is needed for %s: %s", library.title(), purpose, library.why_not());
     return;

@@ -88,7 +88,6 @@ class RowGradient {
 /// A block for each row of an operand. Of normalised rows only the part across the row counts.
 template <class S>
 __global__ void write_row_gradients(PairRows rows, PairPoints points, PairGradients grads, StoredRows<S> to) {
-  constexpr int kPack = Pack<S>::size;
   const std::int64_t row = blockIdx.x, operand = blockIdx.y;
   const RowGradient gradient(rows, points, grads, operand, row);
   double along = 0, scale = 1;
@@ -98,19 +97,10 @@ __global__ void write_row_gradients(PairRows rows, PairPoints points, PairGradie
     along = merge_block_for_all(sum).value;
     scale = rows.scales[rows.row(operand, row)];
   }
-  const auto value = [&](std::int64_t i) {
-    return to_storage<S>(static_cast<compute_t<S>>((gradient(i) - along * gradient.seen(operand, i)) * scale));
-  };
   S* stored = to.of(operand) + row * rows.depth;
-  const bool whole = holds_packs(stored);
-  const std::int64_t packs = rows.depth / kPack;
-  for (std::int64_t pack = threadIdx.x; pack < packs; pack += blockDim.x) {
-    PackQueue<S> queue;
-#pragma unroll 1
-    for (int k = 0; k < kPack; ++k) queue.exchange(value(pack * kPack + k));
-    store_pack(stored + pack * kPack, queue.pack(), whole);
-  }
-  for (std::int64_t i = packs * kPack + threadIdx.x; i < rows.depth; i += blockDim.x) stored[i] = value(i);
+  write_words(stored, rows.depth, [&](std::int64_t i) {
+    return to_storage<S>(static_cast<compute_t<S>>((gradient(i) - along * gradient.seen(operand, i)) * scale));
+  });
 }
 
 }  // namespace dpo::cuda

@@ -5,6 +5,27 @@
 
 namespace dpo::cuda {
 
+/// The functor of a divergence, or of its rows next to disjoint, by a value and not by a type: kernels are compiled for each type.
+template <class Divergence>
+struct Weighing {
+  const Divergence& divergence;
+  bool disjoint = false;
+
+  static constexpr bool kKnowsDisjoint = requires(const Divergence& d) { d.for_disjoint(); };
+
+  template <class E, class V>
+  __device__ __forceinline__ math::PointTerms<V> at(const math::Ratio<V>& r) const {
+    if constexpr (kKnowsDisjoint) {
+      if (disjoint) return divergence.for_disjoint().template at<E>(r);
+    }
+    return divergence.template at<E>(r);
+  }
+  __device__ __forceinline__ bool wants_disjoint(double term) const {
+    if constexpr (kKnowsDisjoint) return !disjoint && divergence.disjoint(term);
+    return false;
+  }
+};
+
 template <class Divergence>
 struct PointDivergence {
   static constexpr math::Moment moment = Divergence::moment;
@@ -16,90 +37,79 @@ struct PointDivergence {
     return 0;
   }
 
-  template <class Row>
-  __device__ __forceinline__ void run(const Row& row, const math::RowMoments& found, const Normalizers& sums) const {
+  template <class S, class C>
+  __device__ __forceinline__ void run(const DivergenceRow<S, C>& row, const math::RowMoments& found, const Normalizers& sums) const {
+    using E = math::ScalarElementary<C>;
+    using Ratios = typename DivergenceRow<S, C>::Ratios;
+    const bool one_pass = exact(found);
+    AllPasses passes{{divergence}};
+    if (!one_pass) passes.run(row, sums);
+    const math::ValueAndSlope<double> result = one_pass ? value_of(found) : passes.value();
+    if (!row.settle(result.value, sums)) return;
     if constexpr (kHasMoments) {
-      if (exact(found)) {
-        run_one_pass(row, found, sums);
+      if (one_pass) {
+        const auto of_point = divergence.template gradient<C>(found);
+        row.write(sums, Ratios(row.map(), sums), [&](std::int64_t, const math::LogRatio<C>& r) {
+          return PointGradient<C>{of_point.template at<E>(r), std::exp(r.lp)};
+        });
         return;
       }
     }
-    run_all_passes(row, sums);
+    const C slope = static_cast<C>(result.slope), mean = static_cast<C>(passes.total.weight);
+    row.write(sums, Ratios(row.map(), sums, passes.error), [&](std::int64_t, const math::LogRatio<C>& r) {
+      const math::Ratio<C> ratio = math::ratio_of<E>(r);
+      return PointGradient<C>{slope * (passes.weighing.template at<E>(ratio).weight - ratio.p * mean), ratio.p};
+    });
   }
 
  private:
   /// Whether the moments are all that the divergence wants, and have digits enough.
   __device__ __forceinline__ bool exact(const math::RowMoments& found) const {
-    if (divergence.passes != 1 || divergence.cancels(found)) return false;
-    const double value = divergence.value(found);
-    return value == value;
+    if constexpr (kHasMoments) {
+      if (divergence.passes != 1 || divergence.cancels(found)) return false;
+      const double value = divergence.value(found);
+      return value == value;
+    }
+    return false;
   }
 
-  template <class S, class C>
-  __device__ __forceinline__ void run_one_pass(const DivergenceRow<S, C>& row, const math::RowMoments& found,
-                                               const Normalizers& sums) const {
-    using E = math::ScalarElementary<C>;
-    const RowState state = row.set_value(divergence.value(found));
-    if (!row.wants_gradient()) {
-      row.write_target_gradient(sums);
-      return;
-    }
-    if (state != RowState::finite) return;
-    const auto of_point = divergence.template gradient<C>(found);
-    row.write(sums, {row.map(), sums}, [&](std::int64_t, const math::LogRatio<C>& r) {
-      return PointGradient<C>{of_point.template at<E>(r), std::exp(r.lp)};
-    });
+  __device__ __forceinline__ math::ValueAndSlope<double> value_of(const math::RowMoments& found) const {
+    if constexpr (kHasMoments) return {divergence.value(found), 1};
+    return {0, 0};
   }
 
-  template <class S, class C>
-  __device__ __forceinline__ void run_all_passes(const DivergenceRow<S, C>& row, const Normalizers& sums) const {
-    using Ratios = typename DivergenceRow<S, C>::Ratios;
-    double error = 0;
-    PointSums total = row.sum_of(Ratios(row.map(), sums), divergence);
-    if (total.term != 0 && std::fabs(total.term) < Divergence::refined_below) {
-      error = row.log_ratio_error(sums);
-      total = row.sum_of(Ratios(row.map(), sums, error), divergence);
-    }
-    const Ratios ratios(row.map(), sums, error);
-    if constexpr (requires { requires !Divergence::is_precise; }) {
-      if (divergence.wants_precise(total.term)) {
-        total = row.sum_of(ratios, divergence.precise());
-        finish(row, sums, ratios, divergence.precise(), total);
-        return;
+  /// The sums over the points.
+  struct AllPasses {
+    Weighing<Divergence> weighing;
+    PointSums total{};
+    double error = 0;  // of the log-ratios
+
+    /// Again with the error known, and again for rows next to disjoint.
+    template <class S, class C>
+    __device__ __forceinline__ void run(const DivergenceRow<S, C>& row, const Normalizers& sums) {
+      bool refined = false;
+#pragma unroll 1
+      for (;;) {
+        total = row.sum_of({row.map(), sums, error}, weighing);
+        if (!refined && total.term != 0 && std::fabs(total.term) < Divergence::refined_below) {
+          refined = true;
+          error = row.log_ratio_error(sums);
+        } else if (row.wants_gradient() && weighing.wants_disjoint(total.term)) {
+          weighing.disjoint = true;
+        } else {
+          return;
+        }
       }
     }
-    if constexpr (requires { divergence.for_disjoint(); }) {
-      if (row.wants_gradient() && divergence.disjoint(total.term)) {
-        total.weight = row.sum_of(ratios, divergence.for_disjoint()).weight;
-        finish(row, sums, ratios, divergence.for_disjoint(), total);
-        return;
-      }
-    }
-    finish(row, sums, ratios, divergence, total);
-  }
 
-  /// `weighing`: the functor whose weights were summed.
-  template <class S, class C, class Weighing>
-  __device__ __forceinline__ void finish(const DivergenceRow<S, C>& row, const Normalizers& sums,
-                                         const typename DivergenceRow<S, C>::Ratios& ratios, const Weighing& weighing,
-                                         const PointSums& total) const {
-    using E = math::ScalarElementary<C>;
-    const double infinity = std::numeric_limits<double>::infinity();
-    const bool infinite = Divergence::may_be_infinite && ((divergence.infinite_where_q_is_0 && total.highest == infinity) ||
-                                                          (divergence.infinite_where_p_is_0 && total.lowest == -infinity));
-    const math::ValueAndSlope<double> result = infinite ? math::ValueAndSlope<double>{infinity, 1} : divergence.value(total.term);
-    const RowState state = row.set_value(result.value);
-    if (!row.wants_gradient()) {
-      row.write_target_gradient(sums);
-      return;
+    __device__ __forceinline__ math::ValueAndSlope<double> value() const {
+      constexpr double kInfinity = std::numeric_limits<double>::infinity();
+      const Divergence& divergence = weighing.divergence;
+      const bool infinite = Divergence::may_be_infinite && ((divergence.infinite_where_q_is_0 && total.highest == kInfinity) ||
+                                                            (divergence.infinite_where_p_is_0 && total.lowest == -kInfinity));
+      return infinite ? math::ValueAndSlope<double>{kInfinity, 1} : divergence.value(total.term);
     }
-    if (state != RowState::finite) return;
-    const C slope = static_cast<C>(result.slope), mean = static_cast<C>(total.weight);
-    row.write(sums, ratios, [&](std::int64_t, const math::LogRatio<C>& r) {
-      const math::Ratio<C> ratio = math::ratio_of<E>(r);
-      return PointGradient<C>{slope * (weighing.template at<E>(ratio).weight - ratio.p * mean), ratio.p};
-    });
-  }
+  };
 };
 
 // Kernels are compiled in the file of their family; these name them there, and elsewhere with `extern` before them.
@@ -125,10 +135,11 @@ struct PointDivergence {
   DPO_POINT_DIVERGENCES(prefix, math::TotalVariation) \
   DPO_POINT_DIVERGENCES(prefix, math::JensenShannon)  \
   DPO_POINT_DIVERGENCES(prefix, math::GeneralizedJensenShannon)
-using PreciseAffinity = math::AffinityOf<true, true>;
-#define DPO_AFFINITY_DIVERGENCES(prefix)                \
-  DPO_WIDE_POINT_DIVERGENCES(prefix, math::AffinityByP) \
-  DPO_WIDE_POINT_DIVERGENCES(prefix, math::AffinityByQ) \
-  DPO_WIDE_POINT_DIVERGENCES(prefix, PreciseAffinity)
+// The precise ones for all rows: what they cost more hides behind the memory.
+using PreciseAffinityByP = math::AffinityOf<true, true>;
+using PreciseAffinityByQ = math::AffinityOf<false, true>;
+#define DPO_AFFINITY_DIVERGENCES(prefix)                 \
+  DPO_WIDE_POINT_DIVERGENCES(prefix, PreciseAffinityByP) \
+  DPO_WIDE_POINT_DIVERGENCES(prefix, PreciseAffinityByQ)
 
 }  // namespace dpo::cuda

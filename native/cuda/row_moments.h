@@ -25,13 +25,24 @@ struct LogitRows {
   __device__ __forceinline__ void for_each(const Body& body) const {
     const RowPacks<S> packs(x, 0, columns);
     const bool whole = packs.holds_packs_at(y);
-    packs.for_each(
-        [&](std::int64_t i, const Pack<S>& xs) {
-          visit_packs<through<C>>(xs, load_pack(y + i, whole), [&](int k, S one, S other) {
-            body(i + k, static_cast<C>(to_compute(one)), static_cast<C>(to_compute(other)));
-          });
-        },
-        [&](std::int64_t i, S value) { body(i, static_cast<C>(to_compute(value)), reference(i)); });
+    packs.for_each_part([&](std::int64_t i, int count, const Pack<S>& xs) {
+      visit_words(count, xs, load_part(y + i, count, whole), [&](int k, S one, S other) {
+        body(i + k, static_cast<C>(to_compute(one)), static_cast<C>(to_compute(other)));
+      });
+    });
+  }
+
+  /// to[i] = make(i, x, y) for all elements of this thread; `to` may be x.
+  template <class Make>
+  __device__ __forceinline__ void transform(S* to, const Make& make) const {
+    const RowPacks<S> packs(x, 0, columns);
+    const bool whole_y = packs.holds_packs_at(y), whole_to = packs.holds_packs_at(to);
+    packs.for_each_part([&](std::int64_t i, int count, const Pack<S>& xs) {
+      const auto stored = [&](int k, S one, S other) {
+        return to_storage<S>(make(i + k, static_cast<C>(to_compute(one)), static_cast<C>(to_compute(other))));
+      };
+      store_part(to + i, count, transform_words(count, xs, load_part(y + i, count, whole_y), stored), whole_to);
+    });
   }
 };
 

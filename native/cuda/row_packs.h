@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "native/cuda/call.h"
 #include "native/cuda/reduce.h"
@@ -41,27 +42,51 @@ __device__ __forceinline__ void store_pack(S* to, const Pack<S>& pack, bool whol
   for (int i = 0; i < Pack<S>::size; ++i) to[i] = pack.values[i];
 }
 
-/// The elements of a pack as bits to be taken and put one after the other: a loop of this kind needs not be unrolled to keep them
-/// in registers.
+/// The same of a pack of which the row may have only the first few elements; the others are 0.
+template <class S>
+__device__ __forceinline__ Pack<S> load_part(const S* from, int count, bool whole) {
+  if (whole && count == Pack<S>::size) return *reinterpret_cast<const Pack<S>*>(from);
+  Pack<S> pack;
+#pragma unroll
+  for (int i = 0; i < Pack<S>::size; ++i) pack.values[i] = i < count ? from[i] : S{};
+  return pack;
+}
+
+template <class S>
+__device__ __forceinline__ void store_part(S* to, int count, const Pack<S>& pack, bool whole) {
+  if (whole && count == Pack<S>::size) {
+    store_pack(to, pack, true);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < Pack<S>::size; ++i) {
+    if (i < count) to[i] = pack.values[i];
+  }
+}
+
+/// A pack as words of four bytes, or eight, to be taken and put one after the other: a loop of this kind needs not be unrolled to
+/// keep them in registers.
 template <class S>
 class PackQueue {
  public:
+  using Word = std::conditional_t<sizeof(S) == 8, unsigned long long, unsigned>;
+  static constexpr int kWords = 16 / sizeof(Word);
+  /// Elements of a word.
+  struct Elements {
+    static constexpr int size = sizeof(Word) / sizeof(S);
+    S values[size];
+  };
+
   PackQueue() = default;
   __device__ explicit PackQueue(const Pack<S>& pack) { std::memcpy(words_, &pack, sizeof words_); }
 
-  /// Puts an element behind the others, and takes the first.
-  __device__ __forceinline__ S exchange(S last) {
-    const S first = take(words_[0]);
-    constexpr int kBits = 8 * sizeof(S);
-    if constexpr (kBits == 64) {
-      words_[0] = words_[1];
-      std::memcpy(&words_[1], &last, sizeof last);
-    } else {
-      std::uint64_t bits = 0;
-      std::memcpy(&bits, &last, sizeof last);
-      words_[0] = words_[0] >> kBits | words_[1] << (64 - kBits);
-      words_[1] = words_[1] >> kBits | bits << (64 - kBits);
-    }
+  /// Puts elements behind the others, and takes the first.
+  __device__ __forceinline__ Elements exchange(const Elements& last) {
+    Elements first;
+    std::memcpy(&first, &words_[0], sizeof first);
+#pragma unroll
+    for (int i = 1; i < kWords; ++i) words_[i - 1] = words_[i];
+    std::memcpy(&words_[kWords - 1], &last, sizeof last);
     return first;
   }
 
@@ -72,46 +97,41 @@ class PackQueue {
   }
 
  private:
-  __device__ static S take(std::uint64_t word) {
-    S value;
-    std::memcpy(&value, &word, sizeof value);
-    return value;
-  }
-
-  std::uint64_t words_[2] = {};
+  Word words_[kWords] = {};
 };
 
-/// Elements of which much is computed, in double precision, are gone through one by one, so that a thread's registers suffice.
-enum class Through { at_once, one_by_one };
-template <class C>
-inline constexpr Through through = sizeof(C) == sizeof(float) ? Through::at_once : Through::one_by_one;
-
-/// made[k] = make(k, xs[k], ys[k]).
-template <Through how, class S, class Make>
-__device__ __forceinline__ Pack<S> transform_packs(const Pack<S>& xs, const Pack<S>& ys, const Make& make) {
-  if constexpr (how == Through::at_once) {
-    Pack<S> made;
-#pragma unroll
-    for (int k = 0; k < Pack<S>::size; ++k) made.values[k] = make(k, xs.values[k], ys.values[k]);
-    return made;
-  } else {
-    PackQueue<S> from_x(xs), from_y(ys), made;
+/// made[k] = make(k, xs[k], ys[k]) for the first few elements. A loop over words, for what is done with an element may be long.
+template <class S, class Make>
+__device__ __forceinline__ Pack<S> transform_words(int count, const Pack<S>& xs, const Pack<S>& ys, const Make& make) {
+  using Queue = PackQueue<S>;
+  using Elements = typename Queue::Elements;
+  Queue from_x(xs), from_y(ys), made;
 #pragma unroll 1
-    for (int k = 0; k < Pack<S>::size; ++k) made.exchange(make(k, from_x.exchange(S{}), from_y.exchange(S{})));
-    return made.pack();
+  for (int first = 0; first < Pack<S>::size; first += Elements::size) {
+    const Elements x = from_x.exchange({}), y = from_y.exchange({});
+    Elements to{};
+#pragma unroll
+    for (int k = 0; k < Elements::size; ++k) {
+      if (first + k < count) to.values[k] = make(first + k, x.values[k], y.values[k]);
+    }
+    made.exchange(to);
   }
+  return made.pack();
 }
 
-/// Calls visit(k, xs[k], ys[k]).
-template <Through how, class S, class Visit>
-__device__ __forceinline__ void visit_packs(const Pack<S>& xs, const Pack<S>& ys, const Visit& visit) {
-  if constexpr (how == Through::at_once) {
-#pragma unroll
-    for (int k = 0; k < Pack<S>::size; ++k) visit(k, xs.values[k], ys.values[k]);
-  } else {
-    PackQueue<S> from_x(xs), from_y(ys);
+/// Calls visit(k, xs[k], ys[k]) for the first few elements.
+template <class S, class Visit>
+__device__ __forceinline__ void visit_words(int count, const Pack<S>& xs, const Pack<S>& ys, const Visit& visit) {
+  using Queue = PackQueue<S>;
+  using Elements = typename Queue::Elements;
+  Queue from_x(xs), from_y(ys);
 #pragma unroll 1
-    for (int k = 0; k < Pack<S>::size; ++k) visit(k, from_x.exchange(S{}), from_y.exchange(S{}));
+  for (int first = 0; first < count; first += Elements::size) {
+    const Elements x = from_x.exchange({}), y = from_y.exchange({});
+#pragma unroll
+    for (int k = 0; k < Elements::size; ++k) {
+      if (first + k < count) visit(first + k, x.values[k], y.values[k]);
+    }
   }
 }
 
@@ -137,7 +157,18 @@ class RowPacks {
     for (std::int64_t i = packs_end_ + thread; i < end_; i += threads) one(i, row_[i]);
   }
 
-  /// The same of another array that these elements go to.
+  /// Calls part(i, count, values) for the packs of this thread, the last of which the row may end in the middle of. One body where
+  /// for_each has two, for those that are long.
+  template <class OfPart>
+  __device__ __forceinline__ void for_each_part(const OfPart& part) const {
+    const auto thread = static_cast<std::int64_t>(threadIdx.x), threads = static_cast<std::int64_t>(blockDim.x);
+    for (std::int64_t i = begin_ + thread * kPack; i < end_; i += threads * kPack) {
+      const int count = end_ - i < kPack ? static_cast<int>(end_ - i) : kPack;
+      part(i, count, load_part(row_ + i, count, whole_));
+    }
+  }
+
+  /// Whether packs may be read and written at the same places of another array.
   __device__ bool holds_packs_at(const S* row) const { return holds_packs(row + begin_); }
 
  private:
@@ -145,6 +176,18 @@ class RowPacks {
   std::int64_t begin_, end_, packs_end_;
   bool whole_;
 };
+
+/// row[i] = make(i) for all elements, by a block.
+template <class S, class Make>
+__device__ __forceinline__ void write_words(S* row, std::int64_t columns, const Make& make) {
+  constexpr std::int64_t kPack = Pack<S>::size;
+  const bool whole = holds_packs(row);
+  for (std::int64_t i = threadIdx.x * kPack; i < columns; i += blockDim.x * kPack) {
+    const int count = columns - i < kPack ? static_cast<int>(columns - i) : static_cast<int>(kPack);
+    const auto at = [&](int k, S, S) { return make(i + k); };
+    store_part(row + i, count, transform_words(count, Pack<S>{}, Pack<S>{}, at), whole);
+  }
+}
 
 /// Calls visit(i, x) with the elements of a row, in double, that are this thread's.
 template <class S, class Visit>

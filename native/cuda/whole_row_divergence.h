@@ -18,12 +18,7 @@ struct MaxLogRatio {
     const typename DivergenceRow<S, double>::Ratios ratios(row.map(), sums, row.log_ratio_error(sums));
     const double largest = row.sum_of(ratios, math::MassAt{0}).highest;
     const bool differs = largest > 0;
-    const RowState state = row.set_value(differs ? largest : 0);
-    if (!row.wants_gradient()) {
-      row.write_target_gradient(sums);
-      return;
-    }
-    if (state != RowState::finite) return;
+    if (!row.settle(differs ? largest : 0, sums)) return;
     const math::MassAt at_largest{largest};
     const double mass = row.sum_of(ratios, at_largest).weight, slope = differs ? 1 / mass : 0;
     row.write(sums, ratios, [&](std::int64_t, const math::LogRatio<double>& r) {
@@ -52,12 +47,7 @@ struct GeneratorDivergence {
       const double p = std::exp(r.lp), q = std::exp(r.lq), mass = q > 0 ? q : p;
       return math::PointTerms<double>{mass > 0 ? mass * of_values[i] : 0, weight(i, p)};
     });
-    const RowState state = row.set_value(total.term);
-    if (!row.wants_gradient()) {
-      row.write_target_gradient(sums);
-      return;
-    }
-    if (state != RowState::finite) return;
+    if (!row.settle(total.term, sums)) return;
     row.write(sums, ratios, [&](std::int64_t i, const math::LogRatio<double>& r) {
       const double p = std::exp(r.lp);
       return PointGradient<double>{weight(i, p) - p * total.weight, p};
@@ -99,12 +89,7 @@ struct OrderedTransport {
           cumulative[j] = sum;
           if (j + 1 < count) value.value += power(std::fabs(sum), exponent);
         });
-    const RowState state = row.set_value(merge_block_for_all(value).value);
-    if (!row.wants_gradient()) {
-      row.write_target_gradient(sums);
-      return;
-    }
-    if (state != RowState::finite) return;
+    if (!row.settle(merge_block_for_all(value).value, sums)) return;
     // From the last point on, which nothing hangs on.
     Sum weight;
     scan(

@@ -3,6 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <algorithm>
 #include <vector>
 
 struct cublasContext {
@@ -40,21 +41,30 @@ struct Operand {
 /// C = alpha·A·B + beta·C, in T.
 template <class T>
 void multiply(int m, int n, int k, T alpha, const Operand& a, const Operand& b, T beta, T* c, int ldc) {
-  std::vector<T> left(static_cast<std::size_t>(m) * static_cast<std::size_t>(k)), column(static_cast<std::size_t>(m));
+  const auto rows = static_cast<std::size_t>(m), stride = static_cast<std::size_t>(ldc);
+  std::vector<T> left(rows * static_cast<std::size_t>(k));
   for (int p = 0; p < k; ++p) {
-    for (int i = 0; i < m; ++i)
-      left[static_cast<std::size_t>(p) * static_cast<std::size_t>(m) + static_cast<std::size_t>(i)] = static_cast<T>(a.at(i, p));
+    for (int i = 0; i < m; ++i) left[static_cast<std::size_t>(p) * rows + static_cast<std::size_t>(i)] = static_cast<T>(a.at(i, p));
   }
-  for (int j = 0; j < n; ++j) {
-    column.assign(column.size(), T(0));
+  constexpr int kColumns = 8;  // for which a column of A stays in the cache
+  std::vector<T> sums(rows * kColumns);
+  for (int first = 0; first < n; first += kColumns) {
+    const int columns = std::min(kColumns, n - first);
+    std::fill(sums.begin(), sums.end(), T(0));
     for (int p = 0; p < k; ++p) {
-      const T factor = static_cast<T>(b.at(p, j));
-      const T* from = left.data() + static_cast<std::size_t>(p) * static_cast<std::size_t>(m);
-      for (int i = 0; i < m; ++i) column[static_cast<std::size_t>(i)] += from[i] * factor;
+      const T* from = left.data() + static_cast<std::size_t>(p) * rows;
+      for (int j = 0; j < columns; ++j) {
+        const T factor = static_cast<T>(b.at(p, first + j));
+        T* sum = sums.data() + static_cast<std::size_t>(j) * rows;
+        for (std::size_t i = 0; i < rows; ++i) sum[i] += from[i] * factor;
+      }
     }
-    T* to = c + static_cast<std::size_t>(j) * static_cast<std::size_t>(ldc);
-    // With beta = 0, C is not read: it may hold anything.
-    for (int i = 0; i < m; ++i) to[i] = alpha * column[static_cast<std::size_t>(i)] + (beta == 0 ? T(0) : beta * to[i]);
+    for (int j = 0; j < columns; ++j) {
+      const T* sum = sums.data() + static_cast<std::size_t>(j) * rows;
+      T* to = c + static_cast<std::size_t>(first + j) * stride;
+      // With beta = 0, C is not read: it may hold anything.
+      for (std::size_t i = 0; i < rows; ++i) to[i] = alpha * sum[i] + (beta == 0 ? T(0) : beta * to[i]);
+    }
   }
 }
 

@@ -41,24 +41,21 @@ namespace {
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kStack = 128 * 1024;  // sanitizers make frames several times larger
 
-thread_local Fiber* starting = nullptr;
+// The two ends of the latest switch.
+constinit thread_local Fiber *leaving = nullptr, *arriving = nullptr;
 
 }  // namespace
 
-void fiber_main(Fiber* self) {
-  end_switch(nullptr, &self->caller_stack_, &self->caller_size_);
-  self->entry_(self->argument_);
+void fiber_main() {
+  end_switch(nullptr, &leaving->bottom_, &leaving->size_);
+  arriving->entry_(arriving->argument_);
 }
 
-namespace {
-void first_frame() { fiber_main(starting); }
-}  // namespace
-
-Fiber::Fiber() : pointer_(nullptr), caller_(nullptr), sanitizer_(create_thread()) {
-  void* memory = mmap(nullptr, kStack + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  mprotect(memory, kPage, PROT_NONE);
-  stack_ = static_cast<char*>(memory) + kPage;
+Fiber::Fiber() : sanitizer_(create_thread()), size_(kStack) {
+  memory_ = mmap(nullptr, kStack + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory_ == MAP_FAILED) throw std::bad_alloc();
+  mprotect(memory_, kPage, PROT_NONE);
+  bottom_ = static_cast<char*>(memory_) + kPage;
   // Stacks begin at different places of their pages: at the same one they would all contend for the same lines of the cache.
   static std::atomic<unsigned> count = 0;
   constexpr unsigned kLine = 64;
@@ -66,36 +63,35 @@ Fiber::Fiber() : pointer_(nullptr), caller_(nullptr), sanitizer_(create_thread()
 }
 
 Fiber::~Fiber() {
+  if (memory_ == nullptr) return;
   destroy_thread(sanitizer_);
-  munmap(static_cast<char*>(stack_) - kPage, kStack + kPage);
+  munmap(memory_, kStack + kPage);
+}
+
+Fiber& Fiber::host() {
+  thread_local Fiber fiber(nullptr);
+  fiber.sanitizer_ = current_thread();
+  return fiber;
 }
 
 void Fiber::start(void (*entry)(void*), void* argument) {
   entry_ = entry;
   argument_ = argument;
-  auto* top = reinterpret_cast<void**>(static_cast<char*>(stack_) + kStack - shift_);
+  auto* top = reinterpret_cast<void**>(static_cast<char*>(memory_) + kPage + kStack - shift_);
   *--top = nullptr;  // where a return address would be: keeps the stack aligned as after a call
-  *--top = reinterpret_cast<void*>(&first_frame);
+  *--top = reinterpret_cast<void*>(&fiber_main);
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
   pointer_ = top;
 }
 
-void Fiber::resume() {
+void Fiber::go_to(Fiber& to) {
   void* fake_stack = nullptr;
-  starting = this;
-  caller_sanitizer_ = current_thread();
-  begin_switch(&fake_stack, stack_, kStack);
-  switch_thread(sanitizer_);
-  dpo_simt_switch_stack(&caller_, pointer_);
-  end_switch(fake_stack, nullptr, nullptr);
-}
-
-void Fiber::leave() {
-  void* fake_stack = nullptr;
-  begin_switch(&fake_stack, caller_stack_, caller_size_);
-  switch_thread(caller_sanitizer_);
-  dpo_simt_switch_stack(&pointer_, caller_);
-  end_switch(fake_stack, &caller_stack_, &caller_size_);
+  leaving = this;
+  arriving = &to;
+  begin_switch(&fake_stack, to.bottom_, to.size_);
+  switch_thread(to.sanitizer_);
+  dpo_simt_switch_stack(&pointer_, to.pointer_);
+  end_switch(fake_stack, &leaving->bottom_, &leaving->size_);
 }
 
 }  // namespace dpo::simt

@@ -5,7 +5,7 @@
 
 namespace dpo::simt {
 
-/// A stack that a function runs on until it switches away. Reused for one function after another.
+/// A stack that a function runs on until it goes to another one. Reused for one function after another.
 class Fiber {
  public:
   Fiber();
@@ -13,26 +13,27 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// Prepares entry(argument) to run at the next resume(). It must never return, but leave() for the last time.
+  /// What the calling thread runs on while it is on no other fiber.
+  static Fiber& host();
+
+  /// Prepares entry(argument) to run when this fiber is gone to. It must never return, but go to another for the last time.
   void start(void (*entry)(void*), void* argument);
-  /// Goes on where the fiber last left, on the caller's thread; returns when it leaves again.
-  void resume();
-  /// Back to the resume() that runs this fiber. To be called on its own stack.
-  void leave();
+  /// Goes on where `to` last left, on the same thread; returns when this fiber is gone to again. To be called on this fiber's stack.
+  void go_to(Fiber& to);
 
  private:
-  void* stack_;        // lowest address, above a page that may not be touched
-  std::size_t shift_;  // bytes at the other end that stay unused
-  void* pointer_;      // stack pointer where the fiber left
-  void* caller_;       // the same of who resumed it
-  void* sanitizer_;    // what sanitizers know this fiber as
-  void* caller_sanitizer_;
-  const void* caller_stack_;
-  std::size_t caller_size_;
-  void (*entry_)(void*);
-  void* argument_;
+  explicit Fiber(std::nullptr_t) {}
 
-  friend void fiber_main(Fiber*);
+  void* memory_ = nullptr;        // of fibers that own a stack: above a page that may not be touched
+  std::size_t shift_ = 0;         // bytes at the other end that stay unused
+  void* pointer_ = nullptr;       // stack pointer where the fiber left
+  void* sanitizer_ = nullptr;     // what sanitizers know this fiber as
+  const void* bottom_ = nullptr;  // lowest address of its stack, and its size
+  std::size_t size_ = 0;
+  void (*entry_)(void*) = nullptr;
+  void* argument_ = nullptr;
+
+  friend void fiber_main();
 };
 
 }  // namespace dpo::simt

@@ -13,7 +13,7 @@
 
 namespace dpo::simt {
 
-thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
+constinit thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
 
@@ -75,7 +75,7 @@ class ReadySet {
 };
 
 struct Warp {
-  std::uint64_t values[2][kWarp] = {};  // two, for a lane may be one meeting ahead of another that still reads
+  std::uint64_t values[2][kWarp];  // two, for a lane may be one meeting ahead of another that still reads
   std::uint64_t generation = 0;
   unsigned mask = 0, arrived = 0;
   const char* operation = nullptr;
@@ -103,10 +103,8 @@ class Block {
 
   int next();
   void leave_for(State state);
-  void yield() {
-    release(&end_);
-    fibers_[current_]->leave();
-  }
+  void yield();
+  void go_to_next(Fiber& from);
   void release_barrier();
   std::string deadlock() const;
   std::string name(const Thread& thread) const;
@@ -119,12 +117,13 @@ class Block {
   std::vector<Warp> warps_;
   ReadySet ready_{0};
   std::unique_ptr<void, Free> shared_;
+  Fiber* host_ = nullptr;  // what run() is on
   char end_ = 0;  // all that threads did comes before what follows the block
   unsigned current_ = 0, at_barrier_ = 0, done_ = 0;
   std::string failure_;
 };
 
-thread_local Block* running = nullptr;
+constinit thread_local Block* running = nullptr;
 
 void thread_main(void*) {
   running->run_current();
@@ -142,28 +141,22 @@ std::string Block::run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_byt
   if (shared_bytes > 0) std::memset(shared_.get(), 0xff, shared_bytes);
   threads_.assign(count, {});
   ready_ = ReadySet(count);
-  warps_.assign((count + kWarp - 1) / kWarp, {});
+  warps_.resize((count + kWarp - 1) / kWarp);
   for (unsigned t = 0; t < count; ++t) {
     threads_[t].index = {t % block.x, t / block.x % block.y, t / block.x / block.y};
     threads_[t].place = t;
     fibers_[t]->start(thread_main, nullptr);
   }
   running = this;
+  host_ = &Fiber::host();
+  done_ = at_barrier_ = 0;
   current_ = count - 1;
   blockIdx = index;
   blockDim = block;
   gridDim = grid;
   release(this);
-  while (failure_.empty() && done_ < count) {
-    const int chosen = next();
-    if (chosen < 0) {
-      failure_ = deadlock();
-      break;
-    }
-    current_ = static_cast<unsigned>(chosen);
-    threadIdx = threads_[current_].index;
-    fibers_[current_]->resume();
-  }
+  go_to_next(*host_);
+  if (failure_.empty() && done_ < count) failure_ = deadlock();
   acquire(&end_);
   running = nullptr;
   return failure_;
@@ -175,6 +168,22 @@ void Block::run_current() {
   leave_for(State::done);
   ++done_;
   yield();
+}
+
+/// Lets another thread run that can, or else ends the block.
+void Block::yield() {
+  release(&end_);
+  go_to_next(*fibers_[current_]);
+}
+
+void Block::go_to_next(Fiber& from) {
+  const int chosen = failure_.empty() ? next() : -1;
+  if (chosen >= 0) {
+    current_ = static_cast<unsigned>(chosen);
+    threadIdx = threads_[current_].index;
+  }
+  Fiber& to = chosen < 0 ? *host_ : *fibers_[current_];
+  if (&to != &from) from.go_to(to);
 }
 
 /// The thread that runs next, or −1 when all that are left wait for each other.
@@ -272,12 +281,11 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
   thread_local std::mt19937 random(1);
   const Order order = launch_order();
   const unsigned count = grid.count();
+  Block one(fibers, order, random);
   for (unsigned b = 0; b < count; ++b) {
     const unsigned at = order == Order::reverse ? count - 1 - b : b;
     block_begins();
-    Block running_block(fibers, order, random);
-    std::string failure =
-        running_block.run({at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y}, block, grid, shared_bytes, kernel);
+    std::string failure = one.run({at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y}, block, grid, shared_bytes, kernel);
     if (!failure.empty()) {
       fibers.clear();  // some are in the middle of a kernel
       return failure;

@@ -28,7 +28,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
 
 // For the thread that runs.
 
-extern thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
+extern constinit thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
 void block_barrier();
 /// Lets the other threads of the block go on that can.
 void pause_thread();

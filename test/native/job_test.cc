@@ -67,6 +67,7 @@ TEST(Job, ACancelledJobDoesNotBeginToWrite) {
     dpo_job job;
     job.cancel = &cancel;
     job.writes_to_caller = to_caller;
+    EXPECT_EQ(host_services().check_cancelled(&job), DPO_ERR_ABORTED);
     EXPECT_EQ(host_services().begin_writes(&job), DPO_ERR_ABORTED);
     EXPECT_EQ(job.status.code, DPO_ERR_ABORTED);
   }
@@ -79,6 +80,7 @@ TEST(Job, WritesToTheCallersMemoryAreFinished) {
   job.writes_to_caller = true;
   EXPECT_EQ(host_services().begin_writes(&job), DPO_OK);
   cancel = 1;
+  EXPECT_EQ(host_services().check_cancelled(&job), DPO_OK);
   EXPECT_EQ(chunks_run(job, 10), 10);
 }
 

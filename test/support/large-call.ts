@@ -3,7 +3,7 @@
 import { type LinearTokenLogProbsVjpArgs, linearTokenLogProbsSync, type Tensor, tensor, zeros } from "dpo-kernels";
 import { createRandom } from "./random.js";
 
-const [ROWS, WIDTH, WORDS] = [512, 256, 32_000];
+const [ROWS, WIDTH] = [512, 256];
 
 export interface LargeCall extends LinearTokenLogProbsVjpArgs {
   readonly hidden: Tensor;
@@ -15,17 +15,17 @@ function noise(length: number): Float32Array<ArrayBuffer> {
   return Float32Array.from({ length }, (_, i) => period[i % period.length] ?? 0);
 }
 
-/** Arguments of linearTokenLogProbsVjp. */
-export function largeCall(): LargeCall {
+/** Arguments of linearTokenLogProbsVjp, with that many rows of the head. */
+export function largeCall(words = 32_000): LargeCall {
   const inputs = {
     hidden: tensor(noise(ROWS * WIDTH), [ROWS, WIDTH]),
-    weight: tensor(noise(WORDS * WIDTH), [WORDS, WIDTH]),
-    targets: createRandom(4).integers(ROWS, 0, WORDS),
+    weight: tensor(noise(words * WIDTH), [words, WIDTH]),
+    targets: createRandom(4).integers(ROWS, 0, words),
   };
   const { logSumExp } = linearTokenLogProbsSync(inputs);
   return { ...inputs, logSumExp, upstream: new Float32Array(ROWS).fill(1 / ROWS) };
 }
 
-export function largeOut(): { hidden: Tensor<"f32">; weight: Tensor<"f32"> } {
-  return { hidden: zeros([ROWS, WIDTH], "f32"), weight: zeros([WORDS, WIDTH], "f32") };
+export function largeOut({ hidden, weight }: LargeCall): { hidden: Tensor<"f32">; weight: Tensor<"f32"> } {
+  return { hidden: zeros(hidden.shape, "f32"), weight: zeros(weight.shape, "f32") };
 }
