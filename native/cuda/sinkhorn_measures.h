@@ -130,8 +130,9 @@ class SinkhornMeasures {
 
   __device__ __forceinline__ bool fit_by_kernel(Measure to_side) const {
     const MeasurePoints &to = side(to_side), &from = other(to_side);
-    if (!(largest_distance(from, from.potential) <= math::sinkhorn::kMaxDrift)) return false;
+    Largest drift;
     from.for_each([&](std::int64_t j) {
+      drift.merge({std::fabs(from.potential[j] - from.absorbed[j])});
       from.weight[j] = math::sinkhorn::weight<E>(from.mass[j], from.potential[j], from.absorbed[j]);
     });
     __syncthreads();
@@ -141,8 +142,9 @@ class SinkhornMeasures {
 #pragma unroll 8
       for (std::int64_t j = 0; j < from.count; ++j) sum += from.weight[j] * column[j * to.count];
       to.target[i] = math::sinkhorn::fitted<E>(to.absorbed[i], sum);
+      drift.merge({std::fabs(to.target[i] - to.absorbed[i])});
     });
-    return largest_distance(to, to.target) <= math::sinkhorn::kMaxDrift;
+    return merge_block_for_all(drift).value <= math::sinkhorn::kMaxDrift;
   }
 
   __device__ __forceinline__ void fit_by_logarithms(Measure to_side, double epsilon) const {
@@ -254,13 +256,6 @@ class SinkhornMeasures {
   /// Between place i on one side and place j on the other.
   __device__ __forceinline__ double cost(Measure of_i, std::int64_t i, std::int64_t j) const {
     return (of_i == Measure::p ? costs_.at(i, j) : costs_.at(j, i)) - lowest_;
-  }
-
-  /// From what the kernel has absorbed.
-  __device__ __forceinline__ static double largest_distance(const MeasurePoints& side, const double* values) {
-    Largest largest;
-    side.for_each([&](std::int64_t i) { largest.merge({std::fabs(values[i] - side.absorbed[i])}); });
-    return merge_block_for_all(largest).value;
   }
 
   /// Calls body(i, j) with a warp for each row.
