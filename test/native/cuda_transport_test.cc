@@ -225,7 +225,8 @@ TEST(CudaTransportRefusals, NameTheRowAndTheMethod) {
   Problem problem(Case{5, 0, kEuclidean, false, 0.01});
   dpo_divergence_args args = problem.args();
   args.divergence.transport.max_iterations = 2;
-  std::fill_n(problem.policy.begin(), 5, -kInfinity), problem.policy[2] = 0;  // of one point, which is soon done
+  std::vector<std::int32_t> targets = {DPO_IGNORED_TARGET, 0, 0};
+  args.targets = tensor_of(targets, {kRows}, DPO_I32);
   dpo_job not_converged;
   EXPECT_EQ(run(args, not_converged), DPO_ERR_RANGE);
   EXPECT_EQ(not_converged.status.message,
