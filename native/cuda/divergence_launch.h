@@ -8,7 +8,7 @@ namespace dpo::cuda {
 
 /// What some kinds need on the device beside the rows.
 struct DivergenceMemory {
-  double* cumulative;                                // wasserstein on a line: [row_blocks, V], or more
+  double* cumulative;                                 // wasserstein on a line: [row_blocks, V], or more
   const double *generator_values, *generator_slopes;  // f: f and f' at the ratios of all points
   TransportMemory transport;                          // wasserstein on a cost
 };

@@ -1,7 +1,7 @@
 // Distances of embeddings: those of the words in each row's support.
+#include "native/cuda/grid.h"
 #include "native/cuda/reduce.h"
 #include "native/cuda/storage.h"
-#include "native/cuda/grid.h"
 #include "native/cuda/transport.h"
 #include "native/math/transport.h"
 
@@ -16,7 +16,9 @@ template <class S>
 struct Embeddings {
   const S* values;
   std::int64_t width;
-  __device__ double at(std::int64_t word, std::int64_t e) const { return static_cast<double>(to_compute(values[word * width + e])); }
+  __device__ double at(std::int64_t word, std::int64_t e) const {
+    return static_cast<double>(to_compute(values[word * width + e]));
+  }
 };
 
 template <class S>
@@ -101,12 +103,11 @@ __global__ __launch_bounds__(kTileThreads) void embedding_costs(Embeddings<S> em
 void launch_embedding_costs(Call& call, const dpo_transport_options& options, const TransportMemory& memory, std::int64_t rows) {
   dispatch_storage(options.embeddings.dtype, [&]<class S>() {
     const Embeddings<S> embeddings{static_cast<const S*>(memory.embeddings), options.embeddings.shape[1]};
-    if (memory.lengths)
-      call.launch(measure_embeddings<S>, warps_of(rows * memory.support), embeddings, memory, rows);
+    if (memory.lengths) call.launch(measure_embeddings<S>, warps_of(rows * memory.support), embeddings, memory, rows);
     const std::int64_t tiles = (memory.support + kTile - 1) / kTile;
     call.launch(embedding_costs<S>,
-                {{static_cast<unsigned>(rows * tiles * tiles), 1, 1}, kTileThreads, 2 * kTile * kPitch * sizeof(double)}, embeddings,
-                memory, static_cast<math::TransportMetric>(options.metric), tiles);
+                {{static_cast<unsigned>(rows * tiles * tiles), 1, 1}, kTileThreads, 2 * kTile * kPitch * sizeof(double)},
+                embeddings, memory, static_cast<math::TransportMetric>(options.metric), tiles);
   });
 }
 

@@ -11,7 +11,7 @@ namespace {
 /// What there is of each row of a block: the same by the row's place in it.
 template <class T>
 struct BlockScalars {
-  std::int32_t* targets;             // may be null
+  std::int32_t* targets;               // may be null
   double *upstream, *target_upstream;  // may be null
   T* values;
 };

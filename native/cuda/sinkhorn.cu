@@ -29,7 +29,8 @@ __global__ __launch_bounds__(kSolverThreads, 1) void solve_transports(TransportM
     if (sinkhorn.solve()) {
       value = range.lowest + sinkhorn.value();
       if (memory.gradients && of.part < 2)
-        measures.write_potentials(Measure::p, options.epsilon, of.log_p(memory), support, range.lowest, memory.potential(of.transport, 0));
+        measures.write_potentials(Measure::p, options.epsilon, of.log_p(memory), support, range.lowest,
+                                  memory.potential(of.transport, 0));
       if (memory.gradients && of.part == 1)
         measures.write_potentials(Measure::q, options.epsilon, of.log_q(memory), support, 0, memory.potential(of.transport, 1));
     }

@@ -18,8 +18,8 @@ struct Largest {
   __device__ void merge(const Largest& other) { value = other.value > value ? other.value : value; }
 };
 
-/// The points of one side that carry mass, and what is known of them. An element of these vectors is written by the thread that has
-/// its number.
+/// The points of one side that carry mass, and what is known of them. An element of these vectors is written by the thread that
+/// has its number.
 struct MeasurePoints {
   std::int64_t count;
   std::int64_t* places;  // in the support
@@ -82,7 +82,8 @@ class SinkhornMeasures {
   /// That all of it takes.
   __host__ std::int64_t numbers() const { return numbers_; }
 
-  __device__ __forceinline__ void load(const double* log_p, const double* log_q, std::int64_t support, const TransportCosts& costs) {
+  __device__ __forceinline__ void load(const double* log_p, const double* log_q, std::int64_t support,
+                                       const TransportCosts& costs) {
     costs_ = costs;
     p_.load(log_p, support);
     q_.load(log_q, support);
@@ -101,9 +102,8 @@ class SinkhornMeasures {
   /// Whether p = q and C = Cᵀ between points with mass.
   __device__ __forceinline__ bool symmetric() const {
     if (p_.count != q_.count) return false;
-    const double different = p_.sum([&](std::int64_t i) {
-      return p_.places[i] == q_.places[i] && p_.log_mass[i] == q_.log_mass[i] ? 0 : 1;
-    });
+    const double different =
+        p_.sum([&](std::int64_t i) { return p_.places[i] == q_.places[i] && p_.log_mass[i] == q_.log_mass[i] ? 0 : 1; });
     if (different > 0) return false;
     Sum uneven;
     for_each_pair(p_.count, p_.count, [&](std::int64_t i, std::int64_t j) {
@@ -122,9 +122,8 @@ class SinkhornMeasures {
     for (std::int64_t i = threadIdx.x; i < support; i += blockDim.x) {
       if (std::exp(log_masses[i]) >= math::kLeastMass) continue;
       const auto count = static_cast<std::size_t>(other.count);
-      to[i] = lowest + math::soft_minimum(epsilon, count, other.log_mass, other.potential, [&](std::size_t j) {
-                return cost(of, i, other.places[j]);
-              });
+      to[i] = lowest + math::soft_minimum(epsilon, count, other.log_mass, other.potential,
+                                          [&](std::size_t j) { return cost(of, i, other.places[j]); });
     }
   }
 
@@ -174,8 +173,8 @@ class SinkhornMeasures {
     from.for_each([&](std::int64_t j) { from.absorbed[j] = from.potential[j]; });
     __syncthreads();
     for_each_pair(from.count, to.count, [&](std::int64_t j, std::int64_t i) {
-      const double kernel = math::sinkhorn::kernel<E>(from.absorbed[j], to.absorbed[i],
-                                                      cost(to_side, to.places[i], from.places[j]), rate);
+      const double kernel =
+          math::sinkhorn::kernel<E>(from.absorbed[j], to.absorbed[i], cost(to_side, to.places[i], from.places[j]), rate);
       from.kernel[j * to.count + i] = to.kernel[i * from.count + j] = kernel;
     });
     __syncthreads();
@@ -183,15 +182,13 @@ class SinkhornMeasures {
 
   __device__ __forceinline__ double marginal_error(Measure of) const {
     const MeasurePoints& side = this->side(of);
-    return side.sum([&](std::int64_t i) {
-      return math::sinkhorn::marginal_error<E>(side.mass[i], side.potential[i], side.target[i]);
-    });
+    return side.sum(
+        [&](std::int64_t i) { return math::sinkhorn::marginal_error<E>(side.mass[i], side.potential[i], side.target[i]); });
   }
 
   __device__ __forceinline__ void move(Measure of, double factor) const {
     const MeasurePoints& side = this->side(of);
-    side.for_each(
-        [&](std::int64_t i) { side.potential[i] = math::sinkhorn::moved(side.potential[i], side.target[i], factor); });
+    side.for_each([&](std::int64_t i) { side.potential[i] = math::sinkhorn::moved(side.potential[i], side.target[i], factor); });
   }
 
   __device__ __forceinline__ double mean(Measure of) const {
@@ -215,9 +212,7 @@ class SinkhornMeasures {
       system_.right_side()[j] = point.gradient;
       q_.weight[j] = math::sinkhorn::column_factor(q_.mass[j], q_.potential[j], q_.absorbed[j], point.scale);
     });
-    p_.for_each([&](std::int64_t i) {
-      p_.weight[i] = math::sinkhorn::row_factor(p_.mass[i], p_.potential[i], p_.absorbed[i]);
-    });
+    p_.for_each([&](std::int64_t i) { p_.weight[i] = math::sinkhorn::row_factor(p_.mass[i], p_.potential[i], p_.absorbed[i]); });
     __syncthreads();
     for_each_pair(q_.count, q_.count, [&](std::int64_t j, std::int64_t k) {
       if (k > j) return;

@@ -67,7 +67,8 @@ struct TransportedRow {
   __host__ __device__ static double alpha() { return 0; }
 
   template <class S>
-  __device__ __forceinline__ void run(const DivergenceRow<S, double>& row, const math::RowMoments&, const Normalizers& sums) const {
+  __device__ __forceinline__ void run(const DivergenceRow<S, double>& row, const math::RowMoments&,
+                                      const Normalizers& sums) const {
     const std::int64_t slot = row.row() - first;
     const double value = this->value(slot);
     if (value != value) {
@@ -82,8 +83,9 @@ struct TransportedRow {
     if (state != RowState::finite) return;
     find_gradient(slot);
     const double* gradient = memory.gradients + slot * memory.columns;
-    row.write(sums, typename DivergenceRow<S, double>::Ratios(row.map(), sums),
-              [&](std::int64_t i, const math::LogRatio<double>& r) { return PointGradient<double>{gradient[i], std::exp(r.lp)}; });
+    row.write(
+        sums, typename DivergenceRow<S, double>::Ratios(row.map(), sums),
+        [&](std::int64_t i, const math::LogRatio<double>& r) { return PointGradient<double>{gradient[i], std::exp(r.lp)}; });
   }
 
  private:
@@ -99,7 +101,8 @@ struct TransportedRow {
     const std::int64_t transport = slot * memory.parts;
     const double f = memory.potential(transport, 0)[place];
     if (memory.parts == 1) return f;
-    return f - math::self_potential(symmetric, memory.potential(transport + 1, 0)[place], memory.potential(transport + 1, 1)[place]);
+    return f -
+           math::self_potential(symmetric, memory.potential(transport + 1, 0)[place], memory.potential(transport + 1, 1)[place]);
   }
 
   /// p·(f − Σ p f) in the places of its words, and 0 for all others.
@@ -110,7 +113,8 @@ struct TransportedRow {
     double* gradient = memory.gradients + slot * memory.columns;
     for (std::int64_t i = threadIdx.x; i < memory.columns; i += blockDim.x) gradient[i] = 0;
     Sum mean;
-    for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x) mean.value += std::exp(log_p[i]) * potential(slot, symmetric, i);
+    for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x)
+      mean.value += std::exp(log_p[i]) * potential(slot, symmetric, i);
     mean = merge_block_for_all(mean);
     __syncthreads();
     for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x)
@@ -137,7 +141,7 @@ const double* wide_cost(Call& call, const dpo_tensor& cost) {
   return wide;
 }
 
-bool takes(const dpo_transport_options& options) {
+bool is_sinkhorn(const dpo_transport_options& options) {
   return static_cast<math::TransportMethod>(options.method) == math::TransportMethod::sinkhorn;
 }
 
@@ -161,11 +165,11 @@ void carve(Carver& buffer, const dpo_transport_options& options, bool has_gradie
 
 TransportMemory TransportMemory::of(Call& call, const dpo_divergence_kind& divergence, std::int64_t rows, std::int64_t columns,
                                     bool has_gradient) {
-  // A GiB, and as many rows as fill any device.
+  // A GiB unless one row takes more, whatever the call's memory limit, which is for logits; and rows that fill any device.
   constexpr std::int64_t kNumbers = std::int64_t{1} << 27, kMostSlots = 1024;
   const dpo_transport_options& options = divergence.transport;
   TransportMemory memory{};
-  if (static_cast<math::Divergence>(divergence.kind) != math::Divergence::transport || !takes(options)) return memory;
+  if (static_cast<math::Divergence>(divergence.kind) != math::Divergence::transport || !is_sinkhorn(options)) return memory;
   memory.slots = 1;
   memory.support = options.top_k > 0 ? std::min(columns, 2 * options.top_k) : columns;
   memory.columns = columns;
@@ -187,9 +191,9 @@ TransportMemory TransportMemory::of(Call& call, const dpo_divergence_kind& diver
 }
 
 template <class S>
-void launch_transport(Call& call, const DivergenceRows<S>& rows, const dpo_transport_options& of, const dpo_logit_options& options,
-                      const TransportMemory& memory) {
-  if (!takes(of)) {
+void launch_transport(Call& call, const DivergenceRows<S>& rows, const dpo_transport_options& of,
+                      const dpo_logit_options& options, const TransportMemory& memory) {
+  if (!is_sinkhorn(of)) {
     call.fail(DPO_ERR_BACKEND, "divergence: the exact transport on a cost is not supported on this backend");
     return;
   }
@@ -205,7 +209,7 @@ void launch_transport(Call& call, const DivergenceRows<S>& rows, const dpo_trans
   }
 }
 
-#define DPO_TRANSPORT(S)                                                                                                    \
+#define DPO_TRANSPORT(S)                                                                                                     \
   template void launch_transport<S>(Call&, const DivergenceRows<S>&, const dpo_transport_options&, const dpo_logit_options&, \
                                     const TransportMemory&);
 DPO_TRANSPORT(float)

@@ -1,5 +1,5 @@
-// Optimal transport on a cost between two rows of logits, by Sinkhorn's iteration: first every row's support, then the costs there,
-// then the transports, a block each, and last values and gradients. As many rows at a time as there is memory for.
+// Optimal transport on a cost between two rows of logits, by Sinkhorn's iteration: first every row's support, then the costs
+// there, then the transports, a block each, and last values and gradients. As many rows at a time as there is memory for.
 #pragma once
 
 #include "native/cuda/alarm.h"
@@ -23,9 +23,9 @@ struct TransportMemory {
   const double* costs;                   // [support, support] of all slots; null where there are own_costs
   const Alarm* asymmetric;               // whether they differ by direction
   const void* embeddings;
-  double *own_costs, *lengths;           // [slots, support, support], [slots, support] of the embeddings; null where not wanted
-  double* gradients;                     // [slots, columns] in the logits; null where not wanted
-  double *values, *potentials, *work;    // of each transport: NaN where it does not converge; [2, support]; work_numbers
+  double *own_costs, *lengths;         // [slots, support, support], [slots, support] of the embeddings; null where not wanted
+  double* gradients;                   // [slots, columns] in the logits; null where not wanted
+  double *values, *potentials, *work;  // of each transport: NaN where it does not converge; [2, support]; work_numbers
   std::int64_t work_numbers;
 
   /// Nothing for other divergences. A given cost is uploaded and widened.
@@ -43,8 +43,8 @@ struct TransportMemory {
 };
 
 template <class S>
-void launch_transport(Call& call, const DivergenceRows<S>& rows, const dpo_transport_options& of, const dpo_logit_options& options,
-                      const TransportMemory& memory);
+void launch_transport(Call& call, const DivergenceRows<S>& rows, const dpo_transport_options& of,
+                      const dpo_logit_options& options, const TransportMemory& memory);
 
 /// Fills own_costs of the first slots. Compiled in embedding_cost.cu.
 void launch_embedding_costs(Call& call, const dpo_transport_options& options, const TransportMemory& memory, std::int64_t slots);

@@ -93,7 +93,8 @@ DPO_HD inline double column_factor(double mass, double potential, double absorbe
 /// An element of I − MᵀM and the ridge.
 DPO_HD inline double hessian(bool diagonal, double product) { return diagonal ? (1 + kRidge) - product : -product; }
 
-/// A direction less its centre, which changes no plan, and no longer than `reach` because the dual is of second order only nearby.
+/// A direction less its centre, which changes no plan, and no longer than `reach` because the dual is of second order only
+/// nearby.
 DPO_HD inline double bounded(double direction, double centre, double reach) {
   const double d = direction - centre, below = d < reach ? d : reach;
   return below > -reach ? below : -reach;
@@ -157,11 +158,7 @@ class Sinkhorn {
  public:
   /// range: of the costs; symmetric: p = q and C = Cᵀ between points with mass.
   DPO_HD_INLINE Sinkhorn(Measures& measures, const SinkhornOptions& options, double range, bool symmetric)
-      : measures_(measures),
-        options_(options),
-        range_(range),
-        epsilon_(larger(range, options.epsilon)),
-        symmetric_(symmetric) {}
+      : measures_(measures), options_(options), range_(range), epsilon_(larger(range, options.epsilon)), symmetric_(symmetric) {}
 
   /// Whether the tolerance has been reached.
   DPO_HD_INLINE bool solve() {

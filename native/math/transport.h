@@ -37,8 +37,8 @@ struct CostRange {
   DPO_HD bool usable() const { return finite && width() <= 1e300; }
 };
 
-/// The potential −ε ln Σ_j e^(ln m_j + φ_j − C_j/ε) of a point without mass, from the other side's `count` points, whose potentials
-/// are in units of ε; cost(j) = C_j.
+/// The potential −ε ln Σ_j e^(ln m_j + φ_j − C_j/ε) of a point without mass, from the other side's `count` points, whose
+/// potentials are in units of ε; cost(j) = C_j.
 template <class Numbers, class Cost>
 DPO_HD_INLINE double soft_minimum(double epsilon, std::size_t count, const Numbers& log_mass, const Numbers& potential,
                                   const Cost& cost) {

@@ -1,6 +1,6 @@
-// Transport on a cost by the CUDA backend against plain loops in double, in every launch order: supports of one warp and of several,
-// ties among the likeliest words, words without mass, ε so small that Newton's method has to finish, and debiased costs of no
-// symmetry.
+// Transport on a cost by the CUDA backend against plain loops in double, in every launch order: supports of one warp and of
+// several, ties among the likeliest words, words without mass, ε so small that Newton's method has to finish, and debiased costs
+// of no symmetry.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -202,8 +202,8 @@ TEST_P(CudaTransport, EqualsPlainLoops) {
     for (std::size_t row = 0; row < std::size_t{kRows}; ++row) {
       EXPECT_NEAR(problem.values[row], expected[row].value, 1e-11);
       for (std::size_t j = 0; j < expected[row].gradient.size(); ++j) {
-        EXPECT_NEAR(problem.gradient[row * expected[row].gradient.size() + j],
-                    problem.upstream[row] * expected[row].gradient[j], 1e-10)
+        EXPECT_NEAR(problem.gradient[row * expected[row].gradient.size() + j], problem.upstream[row] * expected[row].gradient[j],
+                    1e-10)
             << row << " " << j;
       }
     }
@@ -217,8 +217,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaTransport,
                          testing::Values(Case{1, 0, kEuclidean, false, 0.1}, Case{9, 0, kEuclidean, false, 0.1},
                                          Case{20, 0, kEuclidean, false, 0.004}, Case{9, 0, kEuclidean, true, 0.1},
                                          Case{40, 0, kEuclidean, false, 0.5}, Case{100, 0, kEuclidean, false, 1},
-                                         Case{40, 3, kEuclidean, false, 0.5},
-                                         Case{50, 20, TransportMetric::sqeuclidean, true, 2},
+                                         Case{40, 3, kEuclidean, false, 0.5}, Case{50, 20, TransportMetric::sqeuclidean, true, 2},
                                          Case{37, 37, TransportMetric::cosine, false, 0.5}));
 
 TEST(CudaTransportRefusals, NameTheRowAndTheMethod) {
