@@ -20,7 +20,6 @@ struct PositiveSystem {
     for (std::int64_t first = 0; first < n; first += kPanel) {
       const std::int64_t end = first + kPanel < n ? first + kPanel : n;
       for (std::int64_t k = first; k < end; ++k) eliminate(k, end, least);
-      __syncthreads();
       subtract_panel(first, end);
     }
     substitute_back();

@@ -64,7 +64,6 @@ struct MeasurePoints {
           log_mass[point] = log_masses[i];
         });
     for_each([&](std::int64_t i) { potential[i] = 0; });
-    __syncthreads();
   }
 };
 
@@ -87,6 +86,7 @@ class SinkhornMeasures {
     costs_ = costs;
     p_.load(log_p, support);
     q_.load(log_q, support);
+    __syncthreads();
     system_.n = q_.count;
   }
 
@@ -177,7 +177,6 @@ class SinkhornMeasures {
           math::sinkhorn::kernel<E>(from.absorbed[j], to.absorbed[i], cost(to_side, to.places[i], from.places[j]), rate);
       from.kernel[j * to.count + i] = to.kernel[i * from.count + j] = kernel;
     });
-    __syncthreads();
   }
 
   __device__ __forceinline__ double marginal_error(Measure of) const {

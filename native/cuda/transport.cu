@@ -111,11 +111,11 @@ struct TransportedRow {
     const double* log_p = memory.log_mass(slot, 0);
     const bool symmetric = memory.own_costs || *memory.asymmetric == 0;
     double* gradient = memory.gradients + slot * memory.columns;
-    for (std::int64_t i = threadIdx.x; i < memory.columns; i += blockDim.x) gradient[i] = 0;
     Sum mean;
     for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x)
       mean.value += std::exp(log_p[i]) * potential(slot, symmetric, i);
     mean = merge_block_for_all(mean);
+    for (std::int64_t i = threadIdx.x; i < memory.columns; i += blockDim.x) gradient[i] = 0;
     __syncthreads();
     for (std::int64_t i = threadIdx.x; i < size; i += blockDim.x)
       gradient[memory.words_of(slot)[i]] = std::exp(log_p[i]) * (potential(slot, symmetric, i) - mean.value);

@@ -120,7 +120,8 @@ double distance(const float* u, const float* v, TransportMetric metric) {
 /// A call with everything that it reads.
 struct Problem {
   Case of;
-  Row policy, reference, cost, upstream = {1, -2, 0.5}, values = Row(kRows), gradient;
+  Row policy, reference, cost, upstream = {1, -2, 0.5}, target_upstream = {0.25, 0, -1}, values = Row(kRows), gradient;
+  std::vector<std::int32_t> targets = {0, 0, 0};
   std::vector<float> embeddings;
 
   explicit Problem(const Case& which) : of(which) {
@@ -153,6 +154,8 @@ struct Problem {
     options.tolerance = 1e-13;
     args.options = {1, 0};
     args.upstream = tensor_of(upstream, {kRows}, DPO_F64);
+    args.targets = tensor_of(targets, {kRows}, DPO_I32);
+    args.target_upstream = tensor_of(target_upstream, {kRows}, DPO_F64);
     args.values = tensor_of(values, {kRows}, DPO_F64);
     args.grad_policy = tensor_of(gradient, {kRows, of.columns}, DPO_F64);
     return args;
@@ -162,6 +165,7 @@ struct Problem {
     return {rows.begin() + row * of.columns, rows.begin() + (row + 1) * of.columns};
   }
 
+  /// The value, and the gradient with both upstreams.
   Expected expected(std::int64_t row) const {
     const Row x = row_of(policy, row), y = row_of(reference, row);
     const std::vector<std::size_t> words = support_of(x, y, of.top_k > 0 ? of.top_k : of.columns);
@@ -175,8 +179,11 @@ struct Problem {
       }
     }
     const Expected among = plain_transport(log_softmax(p), log_softmax(q), costs, of);
-    Expected all{among.value, Row(x.size())};
-    for (std::size_t place = 0; place < words.size(); ++place) all.gradient[words[place]] = among.gradient[place];
+    const auto at = static_cast<std::size_t>(row);
+    Expected all{among.value, {}};
+    for (const double log_prob : log_softmax(x)) all.gradient.push_back(-target_upstream[at] * std::exp(log_prob));
+    all.gradient[static_cast<std::size_t>(targets[at])] += target_upstream[at];
+    for (std::size_t place = 0; place < words.size(); ++place) all.gradient[words[place]] += upstream[at] * among.gradient[place];
     return all;
   }
 };
@@ -202,8 +209,7 @@ TEST_P(CudaTransport, EqualsPlainLoops) {
     for (std::size_t row = 0; row < std::size_t{kRows}; ++row) {
       EXPECT_NEAR(problem.values[row], expected[row].value, 1e-11);
       for (std::size_t j = 0; j < expected[row].gradient.size(); ++j) {
-        EXPECT_NEAR(problem.gradient[row * expected[row].gradient.size() + j], problem.upstream[row] * expected[row].gradient[j],
-                    1e-10)
+        EXPECT_NEAR(problem.gradient[row * expected[row].gradient.size() + j], expected[row].gradient[j], 1e-10)
             << row << " " << j;
       }
     }
@@ -217,6 +223,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, CudaTransport,
                          testing::Values(Case{1, 0, kEuclidean, false, 0.1}, Case{9, 0, kEuclidean, false, 0.1},
                                          Case{20, 0, kEuclidean, false, 0.004}, Case{9, 0, kEuclidean, true, 0.1},
                                          Case{40, 0, kEuclidean, false, 0.5}, Case{100, 0, kEuclidean, false, 1},
+                                         Case{260, 0, kEuclidean, false, 3}, Case{300, 4, kEuclidean, false, 0.5},
                                          Case{40, 3, kEuclidean, false, 0.5}, Case{50, 20, TransportMetric::sqeuclidean, true, 2},
                                          Case{37, 37, TransportMetric::cosine, false, 0.5}));
 
@@ -224,8 +231,7 @@ TEST(CudaTransportRefusals, NameTheRowAndTheMethod) {
   Problem problem(Case{5, 0, kEuclidean, false, 0.01});
   dpo_divergence_args args = problem.args();
   args.divergence.transport.max_iterations = 2;
-  std::vector<std::int32_t> targets = {DPO_IGNORED_TARGET, 0, 0};
-  args.targets = tensor_of(targets, {kRows}, DPO_I32);
+  problem.targets[0] = DPO_IGNORED_TARGET;
   dpo_job not_converged;
   EXPECT_EQ(run(args, not_converged), DPO_ERR_RANGE);
   EXPECT_EQ(not_converged.status.message,
