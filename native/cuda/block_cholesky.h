@@ -14,7 +14,8 @@ struct PositiveSystem {
   __device__ double* row(std::int64_t i) const { return a + i * n; }
   __device__ double* right_side() const { return row(n); }
 
-  /// By Cholesky's factor, which takes A's place but for its diagonal; squares on that are at least `least`.
+  /// By Cholesky's factor, which takes A's place but for its diagonal; squares on that are at least `least`. An
+  /// element of the solution is written by the thread that has its number.
   __device__ __forceinline__ void solve(double least) const {
     constexpr std::int64_t kPanel = 16;
     for (std::int64_t first = 0; first < n; first += kPanel) {
@@ -56,10 +57,9 @@ struct PositiveSystem {
     for (std::int64_t k = n - 1; k >= 0; --k) {
       __syncthreads();
       const double x = right_side()[k] / diagonal[k];
-      if (threadIdx.x == 0) solution[k] = x;
+      if (threadIdx.x == k % blockDim.x) solution[k] = x;
       for (std::int64_t j = threadIdx.x; j < k; j += blockDim.x) right_side()[j] -= x * row(k)[j];
     }
-    __syncthreads();
   }
 };
 

@@ -121,7 +121,7 @@ double distance(const float* u, const float* v, TransportMetric metric) {
 struct Problem {
   Case of;
   Row policy, reference, cost, upstream = {1, -2, 0.5}, target_upstream = {0.25, 0, -1}, values = Row(kRows), gradient;
-  std::vector<std::int32_t> targets = {0, 0, 0};
+  std::vector<std::int32_t> targets;
   std::vector<float> embeddings;
 
   explicit Problem(const Case& which) : of(which) {
@@ -130,6 +130,7 @@ struct Problem {
     policy.assign(x.begin(), x.end());
     reference.assign(y.begin(), y.end());
     gradient.resize(static_cast<std::size_t>(count));
+    targets.assign(kRows, static_cast<std::int32_t>(of.columns - 1));
     for (const float value : c) cost.push_back(value + 0.5);
     embeddings = numbers(of.columns * kDepth, 1, 4);
     if (of.top_k == 0) return;
