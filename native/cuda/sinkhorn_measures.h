@@ -43,6 +43,7 @@ struct MeasurePoints {
   /// Calls body(i) for the points of this thread.
   template <class Body>
   __device__ __forceinline__ void for_each(const Body& body) const {
+#pragma unroll 1
     for (std::int64_t i = threadIdx.x; i < count; i += blockDim.x) body(i);
   }
   /// Σ of(i) for every thread.
@@ -216,7 +217,7 @@ class SinkhornMeasures {
     for_each_pair(q_.count, q_.count, [&](std::int64_t j, std::int64_t k) {
       if (k > j) return;
       double sum = 0;
-#pragma unroll 4
+#pragma unroll 8
       for (std::int64_t i = 0; i < p_.count; ++i) {
         const double* row = p_.kernel + i * q_.count;
         sum += (p_.weight[i] * row[j]) * (p_.weight[i] * row[k]);
@@ -255,7 +256,9 @@ class SinkhornMeasures {
   /// Calls body(i, j) with a warp for each row.
   template <class Body>
   __device__ __forceinline__ static void for_each_pair(std::int64_t rows, std::int64_t columns, const Body& body) {
+#pragma unroll 1
     for (std::int64_t i = threadIdx.x / kWarpSize; i < rows; i += blockDim.x / kWarpSize) {
+#pragma unroll 1
       for (std::int64_t j = threadIdx.x % kWarpSize; j < columns; j += kWarpSize) body(i, j);
     }
   }
