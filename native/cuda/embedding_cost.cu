@@ -56,7 +56,7 @@ struct TileWords {
 /// One tile of one slot's costs, and its mirror image. A thread has two of its rows and two of its columns.
 template <class S>
 __global__ __launch_bounds__(kTileThreads, 1) void embedding_costs(Embeddings<S> embeddings, TransportMemory memory,
-                                                                math::TransportMetric metric, std::int64_t tiles) {
+                                                                   math::TransportMetric metric, std::int64_t tiles) {
   const std::int64_t slot = blockIdx.x / (tiles * tiles), tile = blockIdx.x % (tiles * tiles);
   const std::int64_t row = tile / tiles * kTile, column = tile % tiles * kTile, count = memory.sizes[slot];
   if (row < column || row >= count) return;
