@@ -144,6 +144,7 @@ class SinkhornMeasures {
       to.target[i] = math::sinkhorn::fitted<E>(to.absorbed[i], sum);
       drift.merge({std::fabs(to.target[i] - to.absorbed[i])});
     });
+    __syncthreads();  // the weights have been read
     return merge_block_for_all(drift).value <= math::sinkhorn::kMaxDrift;
   }
 

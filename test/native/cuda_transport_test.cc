@@ -223,9 +223,10 @@ constexpr TransportMetric kEuclidean = TransportMetric::euclidean;
 INSTANTIATE_TEST_SUITE_P(Cases, CudaTransport,
                          testing::Values(Case{1, 0, kEuclidean, false, 0.1}, Case{9, 0, kEuclidean, false, 0.1},
                                          Case{20, 0, kEuclidean, false, 0.004}, Case{9, 0, kEuclidean, true, 0.1},
-                                         Case{40, 0, kEuclidean, false, 0.5}, Case{100, 0, kEuclidean, false, 1},
-                                         Case{260, 0, kEuclidean, false, 3}, Case{300, 4, kEuclidean, false, 0.5},
-                                         Case{40, 3, kEuclidean, false, 0.5}, Case{50, 20, TransportMetric::sqeuclidean, true, 2},
+                                         Case{9, 9, kEuclidean, true, 0.5}, Case{40, 0, kEuclidean, false, 0.5},
+                                         Case{100, 0, kEuclidean, false, 1}, Case{260, 0, kEuclidean, false, 3},
+                                         Case{300, 4, kEuclidean, false, 0.5}, Case{40, 3, kEuclidean, false, 0.5},
+                                         Case{50, 20, TransportMetric::sqeuclidean, true, 2},
                                          Case{37, 37, TransportMetric::cosine, false, 0.5}));
 
 TEST(CudaTransportRefusals, NameTheRowAndTheMethod) {
