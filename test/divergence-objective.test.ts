@@ -18,7 +18,7 @@ import {
 } from "dpo-kernels";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { addon } from "../lib/native/addon.js";
-import { describeBackends, takesTransport } from "./support/backends.js";
+import { describeBackends } from "./support/backends.js";
 import { expectValue, expectValues } from "./support/bounds.js";
 import { expectSameResults, STORAGES, valuesOf } from "./support/cases.js";
 import { expectFiniteDifferences } from "./support/finite-differences.js";
@@ -64,7 +64,7 @@ const TERMS: readonly ObjectiveOptions[] = [
   { contrast: true, alpha: -0.4 },
 ];
 
-describeBackends((backend) => {
+describeBackends(() => {
   describe.each(FORMS)("from %s", (form) => {
     it.each(STORAGES)("agrees with the reference: %s", async (storage) => {
       const inputs = inputsFor(form, { storage });
@@ -216,7 +216,7 @@ describeBackends((backend) => {
       return tensor(line, [words, words]);
     };
 
-    it.each(takesTransport(backend) ? FORMS : [])("agrees with the reference, from %s", (form) => {
+    it.each(FORMS)("agrees with the reference, from %s", (form) => {
       const inputs = inputsFor(form, { storage: "f64" });
       const divergence = divergences.wasserstein({ cost: cost(13), epsilon: 0.2, debias: true, tolerance: 1e-13, maxIterations: 100000 });
       const options = { divergence, alpha: 0.7 };

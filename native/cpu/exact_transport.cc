@@ -235,7 +235,7 @@ double NetworkSimplex::total_cost() const {
 
 /// Equal rows stay where they are if that costs nothing and no cost is below 0. Of the many potentials that prove such a plan
 /// best, f = g = 0 is taken: p = q is a minimum, where the gradient should be 0.
-bool stays_in_place(const TransportProblem& problem, const CostRange& range) {
+bool stays_in_place(const TransportProblem& problem, const math::CostRange& range) {
   const std::size_t n = problem.log_p.size();
   if (range.lowest < 0 || !std::equal(problem.log_p.begin(), problem.log_p.end(), problem.log_q.begin())) return false;
   for (std::size_t i = 0; i < n; ++i) {
@@ -254,8 +254,8 @@ double minimum_over(const Side& side, const auto& cost) {
 
 TransportResult exact_transport(const TransportProblem& problem, TransportWorkspace& workspace, std::span<double> f,
                                 std::span<double> g) {
-  const CostRange range = load_sides(problem, workspace);
-  if (!range.usable) return unusable_cost();
+  const math::CostRange range = load_sides(problem, workspace);
+  if (!range.usable()) return unusable_cost();
   TransportResult result;
   if (stays_in_place(problem, range)) {
     workspace.q.potential.assign(workspace.q.points.size(), 0.0);

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "native/cpu/transport_solvers.h"
-#include "native/math/log_sum_exp.h"
+#include "native/math/softmax_ratios.h"
 
 namespace dpo::cpu {
 namespace {
@@ -15,7 +15,6 @@ using Side = TransportWorkspace::Side;
 using V = Vec<double>;
 
 constexpr std::size_t kStep = lanes<double>;
-constexpr double kWidestRange = 1e300;  // of costs, so that sums of a few of them are finite
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void load_masses(std::span<const double> log_masses, Side& side) {
@@ -24,7 +23,7 @@ void load_masses(std::span<const double> log_masses, Side& side) {
   side.log_mass.clear();
   for (std::size_t i = 0; i < log_masses.size(); ++i) {
     const double mass = std::exp(log_masses[i]);
-    if (mass < kLeastMass) continue;
+    if (mass < math::kLeastMass) continue;
     side.points.push_back(static_cast<std::int64_t>(i));
     side.mass.push_back(mass);
     side.log_mass.push_back(log_masses[i]);
@@ -46,20 +45,14 @@ void load_costs(Side& side, const Side& other, const Cost& cost) {
 
 }  // namespace
 
-CostRange load_sides(const TransportProblem& problem, TransportWorkspace& workspace) {
+math::CostRange load_sides(const TransportProblem& problem, TransportWorkspace& workspace) {
   const auto n = static_cast<std::int64_t>(problem.log_p.size());
   load_masses(problem.log_p, workspace.p);
   load_masses(problem.log_q, workspace.q);
-  CostRange range{kInfinity, -kInfinity, true};
+  math::CostRange range;
   for (const std::int64_t i : workspace.p.points) {
-    for (const std::int64_t j : workspace.q.points) {
-      const double cost = problem.cost[i * n + j];
-      range.lowest = std::min(range.lowest, cost);
-      range.highest = std::max(range.highest, cost);
-      range.usable &= std::isfinite(cost);
-    }
+    for (const std::int64_t j : workspace.q.points) range.add(problem.cost[i * n + j]);
   }
-  range.usable &= range.highest - range.lowest <= kWidestRange;
   load_costs(workspace.p, workspace.q, [&](auto i, auto j) { return problem.cost[i * n + j] - range.lowest; });
   load_costs(workspace.q, workspace.p, [&](auto j, auto i) { return problem.cost[i * n + j] - range.lowest; });
   return range;
@@ -82,8 +75,7 @@ bool is_symmetric(std::span<const double> matrix, std::size_t n) {
   return true;
 }
 
-/// Takes ½·OT(p, p) off the result, and its gradient off `potential`. It depends on p twice; for a symmetric cost both
-/// derivatives are the same.
+/// Takes ½·OT(p, p) off the result, and its gradient off `potential`.
 void subtract_self_transport(const TransportProblem& problem, std::span<const double> log_p, bool symmetric,
                              TransportWorkspace& workspace, TransportResult& result, std::span<double> potential) {
   TransportProblem self = problem;
@@ -91,12 +83,12 @@ void subtract_self_transport(const TransportProblem& problem, std::span<const do
   workspace.self_f.resize(potential.size());
   workspace.self_g.resize(symmetric ? 0 : potential.size());
   const TransportResult of_self = solve_plain(self, workspace, workspace.self_f, workspace.self_g);
-  result.value -= of_self.value / 2;
+  result.value = math::less_self(result.value, of_self.value);
   result.converged &= of_self.converged;
   result.iterations = std::max(result.iterations, of_self.iterations);
   result.marginal_error = std::max(result.marginal_error, of_self.marginal_error);
   for (std::size_t i = 0; i < potential.size(); ++i) {
-    potential[i] -= symmetric ? workspace.self_f[i] : (workspace.self_f[i] + workspace.self_g[i]) / 2;
+    potential[i] -= math::self_potential(symmetric, workspace.self_f[i], symmetric ? 0 : workspace.self_g[i]);
   }
 }
 
@@ -245,16 +237,14 @@ void embedding_cost(const dpo_tensor& embeddings, std::span<const std::int64_t> 
   if (cosine) rows.normalise(workspace.is_zero);
   std::fill(cost.begin(), cost.end(), 0.0);
   rows.add_squared_distances(cost);
-  const auto distance = [&](std::size_t i, std::size_t j, double square) {
-    if (metric == TransportMetric::euclidean) return std::sqrt(square);
-    if (!cosine) return square;
-    // 1 − cos = ½‖û − v̂‖², which does not cancel.
-    return workspace.is_zero[i] + workspace.is_zero[j] > 0 ? 1 : square / 2;
+  const auto distance = [&](std::size_t i, std::size_t j) {
+    return math::embedding_distance(metric, cost[i * support.size() + j],
+                                    cosine && workspace.is_zero[i] + workspace.is_zero[j] > 0);
   };
   const std::size_t n = support.size();
   for (std::size_t i = 0; i < n; ++i) {
     cost[i * n + i] = 0;
-    for (std::size_t j = 0; j < i; ++j) cost[j * n + i] = cost[i * n + j] = distance(i, j, cost[i * n + j]);
+    for (std::size_t j = 0; j < i; ++j) cost[j * n + i] = cost[i * n + j] = distance(i, j);
   }
 }
 
@@ -270,8 +260,9 @@ void choose_support(std::span<const double> x, std::span<const double> y, std::i
 void log_softmax(std::span<const double> x, std::span<const std::int64_t> support, std::vector<double>& log_p) {
   math::LogSumExp<double> sum;
   for (const std::int64_t i : support) sum.add(x[i]);
+  const math::Normalizer normalizer(sum);
   log_p.clear();
-  for (const std::int64_t i : support) log_p.push_back((x[i] - sum.max) - std::log(sum.sum));
+  for (const std::int64_t i : support) log_p.push_back(normalizer.log_prob(x[i]));
 }
 
 }  // namespace

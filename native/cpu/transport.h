@@ -1,12 +1,7 @@
 // Optimal transport between two distributions on one finite support, with the gradient in the first of them (SPEC 4,
 // wasserstein).
-//
-// Sinkhorn:  OT_ε(p, q) = min_P ⟨P, C⟩ + ε·KL(P ‖ p⊗q), the plans P having marginals p and q. Its dual potentials f, g meet
-//            f_i = −ε ln Σ_j q_j e^((g_j − C_ij)/ε) and likewise g from f; ∂OT_ε/∂p = f up to a constant.
-// Exact:     OT(p, q) = min_P ⟨P, C⟩ = max ⟨f, p⟩ + ⟨g, q⟩ subject to f_i + g_j ≤ C_ij; f is a subgradient.
-// Debiased:  S(p, q) = OT(p, q) − ½·OT(p, p) − ½·OT(q, q).
-// Peyré & Cuturi (2019), "Computational Optimal Transport"; Feydy et al. (2019), "Interpolating between Optimal Transport and MMD
-// using Sinkhorn Divergences".
+// The transports are those of native/math/transport.h, or exact:
+//            OT(p, q) = min_P ⟨P, C⟩ = max ⟨f, p⟩ + ⟨g, q⟩ subject to f_i + g_j ≤ C_ij; f is a subgradient.
 //
 // Functions throw nothing but std::bad_alloc.
 #pragma once

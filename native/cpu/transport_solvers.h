@@ -6,18 +6,9 @@
 
 #include "native/cpu/simd.h"
 #include "native/cpu/transport.h"
+#include "native/math/transport.h"
 
 namespace dpo::cpu {
-
-/// The costs between points with mass: `lowest` is taken off those held by the sides.
-struct CostRange {
-  double lowest, highest;
-  bool usable;
-};
-
-/// Points with less mass than this are left out. They could not change a result, but their logarithms would widen the range of
-/// the kernel.
-inline constexpr double kLeastMass = 1e-100;
 
 /// Rows of a side's cost and kernel have this many elements for a number of points on the other side. The places past the
 /// points repeat the last point, without its mass, so that whole vectors can be computed.
@@ -26,8 +17,8 @@ inline std::size_t padded(std::size_t points) {
   return (points + step - 1) / step * step;
 }
 
-/// Fills points, masses and costs of both sides.
-CostRange load_sides(const TransportProblem& problem, TransportWorkspace& workspace);
+/// Fills points, masses and costs of both sides; the lowest cost is taken off all.
+math::CostRange load_sides(const TransportProblem& problem, TransportWorkspace& workspace);
 
 /// Potentials that are not wanted are empty; g is never wanted without f. f is not centred yet.
 TransportResult sinkhorn_transport(const TransportProblem& problem, TransportWorkspace& workspace, std::span<double> f,

@@ -1,5 +1,6 @@
 // The backend's table.
 #include <cstdio>
+#include <string_view>
 
 #include "native/cuda/call.h"
 #include "native/cuda/device_memory.h"
@@ -12,7 +13,9 @@ constexpr int kLeastMajor = 7, kLeastMinor = 5;
 constexpr const char* kNeeded =
     "needed: an NVIDIA GPU of compute capability 7.5 or newer, and a driver for CUDA 13 (580 or newer)";
 
-/// 1, below any CPU backend, as long as transport on a cost is missing here: "auto" must find everything.
+/// Above any CPU backend on a device, although exact transport is missing here; below them where the host stands in for one.
+constexpr std::int32_t kScore = std::string_view(DPO_CUDA_NAME) == "cuda" ? 100 : 1;
+
 std::int32_t score(char* reason, std::size_t capacity) {
   int count = 0;  // stays as it is on an error
   const cudaError_t error = cudaGetDeviceCount(&count);
@@ -30,7 +33,7 @@ std::int32_t score(char* reason, std::size_t capacity) {
   const bool runs = properties.major > kLeastMajor || (properties.major == kLeastMajor && properties.minor >= kLeastMinor);
   std::snprintf(reason, capacity, "%s, compute capability %d.%d%s%s", properties.name, properties.major, properties.minor,
                 runs ? "" : "; ", runs ? "" : kNeeded);
-  return runs ? 1 : 0;
+  return runs ? kScore : 0;
 }
 
 constexpr dpo_backend make_backend() {

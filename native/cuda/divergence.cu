@@ -41,13 +41,14 @@ dpo_status finish(Call& call, const dpo_divergence_args& args, const DivergenceR
   const unsigned long long failure = call.read(rows.failure);
   if (!call.ok() || failure == kNoRow) return call.finish();
   const auto row = static_cast<std::int64_t>(failure / DivergenceRows<S>::kStates);
-  switch (static_cast<RowState>(failure % DivergenceRows<S>::kStates)) {
+  const auto state = static_cast<RowState>(failure % DivergenceRows<S>::kStates);
+  switch (state) {
     case RowState::bad_policy:
       return nonfinite_logit(call, "policy", args.policy, rows.policy, row);
     case RowState::bad_reference:
       return nonfinite_logit(call, "reference", args.reference, rows.reference, row);
     default:
-      return infinite_divergence(call, row);
+      return divergence_failure(call, row, state);
   }
 }
 
@@ -65,7 +66,8 @@ dpo_status evaluate(Call& call, const dpo_divergence_args& args) {
                                first_bad_row(call)};
   launch_divergence(call, rows, args.divergence, args.options,
                     {call.allocate<double>(row_blocks(rows) * cumulative_numbers(args.divergence, rows.columns)),
-                     call.input<double>(args.generator_values), call.input<double>(args.generator_slopes)});
+                     call.input<double>(args.generator_values), call.input<double>(args.generator_slopes),
+                     TransportMemory::of(call, args.divergence, rows.count, rows.columns, rows.gradient != nullptr)});
   return finish(call, args, rows);
 }
 
@@ -91,7 +93,7 @@ void launch_divergence(Call& call, const DivergenceRows<S>& rows, const dpo_dive
       launch_rows<S, double>(call, rows, options, OrderedTransport{of.parameter, memory.cumulative});
       break;
     default:
-      call.fail(DPO_ERR_BACKEND, "divergence: wasserstein on a cost is not supported on this backend");
+      launch_transport(call, rows, of.transport, options, memory.transport);
   }
 }
 

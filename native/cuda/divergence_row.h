@@ -35,6 +35,7 @@ struct DivergenceRows {
   compute_t<S>* values;
   S* gradient;                  // null: values only
   unsigned long long* failure;  // of the first row that ends the call: row·kStates + its state
+  std::int64_t first = 0;       // rows before it are left out
 
   static constexpr unsigned long long kStates = 8;
 
@@ -246,7 +247,7 @@ class DivergenceRow {
 template <class S, class C, class Kind>
 __global__ __launch_bounds__(sizeof(C) == sizeof(float) ? 512 : 256, 1) void divergence_rows(DivergenceRows<S> rows,
                                                                                              AnyLogitMap<C> map, Kind kind) {
-  for (std::int64_t i = blockIdx.x; i < rows.count; i += gridDim.x) {
+  for (std::int64_t i = rows.first + blockIdx.x; i < rows.count; i += gridDim.x) {
     const DivergenceRow<S, C> row(rows, map, i);
     if (rows.ignored(i)) {
       row.clear();
@@ -280,7 +281,7 @@ inline constexpr std::int64_t kLeastRowBlocks = 128;
 template <class S>
 std::int64_t row_blocks(const DivergenceRows<S>& rows) {
   const std::int64_t row_bytes = 2 * rows.columns * static_cast<std::int64_t>(sizeof(S));
-  return std::min(rows.count, std::max(kLeastRowBlocks, kRowsInFlight / row_bytes));
+  return std::min(rows.count - rows.first, std::max(kLeastRowBlocks, kRowsInFlight / row_bytes));
 }
 
 template <class S, class C, class Kind>

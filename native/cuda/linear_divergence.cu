@@ -11,7 +11,7 @@ namespace {
 /// What there is of each row of a block: the same by the row's place in it.
 template <class T>
 struct BlockScalars {
-  std::int32_t* targets;             // may be null
+  std::int32_t* targets;               // may be null
   double *upstream, *target_upstream;  // may be null
   T* values;
 };
@@ -76,6 +76,7 @@ class LinearDivergence {
     capacity_ = rows_at_once();
     policy_.allocate({capacity_, policy_.vocabulary()}, wants_gradient());
     reference_.allocate({capacity_, policy_.vocabulary()}, false);
+    memory_.transport = TransportMemory::of(call_, args_.divergence, capacity_, policy_.vocabulary(), wants_gradient());
     memory_.cumulative = call_.allocate<double>(capacity_ * cumulative_numbers(args_.divergence, policy_.vocabulary()));
     targets_ = call_.input<std::int32_t>(args_.targets);
     upstream_ = Scalars::of(call_, args_.upstream);
@@ -116,7 +117,7 @@ class LinearDivergence {
       if (!call_.ok()) return call_.status();
       if (failure == kNoRow) continue;
       const std::size_t place = block * static_cast<std::size_t>(capacity_) + failure / DivergenceRows<T>::kStates;
-      return infinite_divergence(call_, rows_[place]);
+      return divergence_failure(call_, rows_[place], static_cast<RowState>(failure % DivergenceRows<T>::kStates));
     }
     return call_.finish();
   }

@@ -40,13 +40,14 @@ export function onCpu<Result>(compute: () => Result): Result {
   }
 }
 
-/** Whether a backend's divergences take transport on a cost; one that does not says so by a BackendError. */
-export function takesTransport(name: string): boolean {
+/** Whether a backend takes exact transport on a cost; one that does not says so by a BackendError. */
+export function takesExactTransport(name: string): boolean {
   const before = backends().find(({ selected }) => selected);
   const row = () => tensor(Float64Array.of(0, 1), [1, 2]);
+  const kind = divergences.wasserstein({ cost: tensor(Float64Array.of(0, 1, 1, 0), [2, 2]), method: "exact" });
   useBackend(name);
   try {
-    divergenceSync({ policy: row(), reference: row(), kind: divergences.wasserstein({ cost: tensor(Float64Array.of(0, 1, 1, 0), [2, 2]) }) });
+    divergenceSync({ policy: row(), reference: row(), kind });
     return true;
   } catch (error) {
     if (error instanceof BackendError) return false;
