@@ -75,12 +75,7 @@ struct TransportedRow {
       row.set_outcome(RowState::not_converged, 0);
       return;
     }
-    const RowState state = row.set_value(value);
-    if (!row.wants_gradient()) {
-      row.write_target_gradient(sums);
-      return;
-    }
-    if (state != RowState::finite) return;
+    if (!row.settle(value, sums)) return;
     find_gradient(slot);
     const double* gradient = memory.gradients + slot * memory.columns;
     row.write(

@@ -26,8 +26,9 @@ export function hasOperations(name: string, needed?: readonly string[]): boolean
   return [...(needed ?? all)].every((operation) => had.has(operation));
 }
 
-/** Whether the selected backend runs on a simulated device, which takes long over large inputs. */
-export const isSimulating = (): boolean => backends().some(({ name, selected }) => selected && name === "cuda-sim");
+let simulating = false;
+/** Whether the tests that run now are those of a simulated device, which takes long over large inputs. */
+export const isSimulating = (): boolean => simulating;
 
 /** Calls compute with the best CPU backend selected; afterwards the one selected before is again. */
 export function onCpu<Result>(compute: () => Result): Result {
@@ -69,8 +70,10 @@ export function describeBackends(declare: (backend: string) => void, needed?: re
     beforeAll(() => {
       before = backends().find(({ selected }) => selected);
       useBackend(name);
+      simulating = isSimulated(name);
     });
     afterAll(() => {
+      simulating = false;
       if (before !== undefined) useBackend(nameOf(before));
     });
     declare(name);

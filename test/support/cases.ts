@@ -2,6 +2,7 @@
 
 import { Tensor, tensor, zeros } from "dpo-kernels";
 import { expect } from "vitest";
+import { isSimulating } from "./backends.js";
 import { expectBitwiseEqual, expectGradient, expectStored16, expectValues } from "./bounds.js";
 import { decode16, encode16, type Storage, type Storage16, storedAll } from "./storage.js";
 
@@ -68,9 +69,10 @@ export interface Faces<Args, Options, Result> {
   readonly async: (args: Args, options?: Options) => Promise<Result>;
 }
 
-/** The result of an operation, once both its faces have been seen to agree to the last bit. */
+/** The result of an operation, once both its faces have been seen to agree to the last bit; a slow backend shows that in the laws alone. */
 export async function resultOf<Args, Options, Result extends object>(faces: Faces<Args, Options, Result>, args: Args): Promise<Result> {
   const result = faces.sync(args);
+  if (isSimulating()) return result;
   expectSameResults(await faces.async(args), result, "async");
   return result;
 }

@@ -68,6 +68,20 @@ export interface FiniteDifferenceBounds extends DifferenceOptions {
   readonly label?: string | undefined;
 }
 
+/** The same along a few directions instead of each coordinate, for functions that take long. */
+export function expectDirectionalDifferences(
+  f: (x: Float64Array) => number,
+  x: ArrayLike<number>,
+  analytic: ArrayLike<number>,
+  directions: readonly ArrayLike<number>[],
+  bounds: FiniteDifferenceBounds = {},
+): Report {
+  const moved = (steps: Float64Array) =>
+    Float64Array.from(x, (value, i) => directions.reduce((sum, direction, k) => sum + (steps[k] ?? 0) * (direction[i] ?? Number.NaN), value));
+  const slopes = directions.map((direction) => Array.from(analytic).reduce((sum, slope, i) => sum + slope * (direction[i] ?? Number.NaN), 0));
+  return expectFiniteDifferences((steps) => f(moved(steps)), new Float64Array(directions.length), slopes, bounds);
+}
+
 /**
  * Analytic against finite differences: |difference| ≤ rel·max(|analytic|, |numeric|) + the error that the numeric
  * derivative owns to. That error may itself not pass rel of the largest derivative (or the floor): a check that is too
