@@ -95,6 +95,12 @@ function buildTypeScript() {
   });
 }
 
+/** A build for tests serves everything else too: to build without them would take away what they need, and start from nothing. */
+function wasBuiltForTests() {
+  const settings = inRoot("build/settings.txt");
+  return existsSync(settings) && readFileSync(settings, "utf8").split("\n").includes("tests");
+}
+
 /** A CMake list of levels, or the word for several. */
 function parseLevels(text) {
   const levels = text.split(/[,;]/);
@@ -107,6 +113,6 @@ await script("build", () => {
   const { values } = parseArgs({
     options: { levels: { type: "string", default: process.env.DPO_CPU_LEVELS || "best" }, tests: { type: "boolean", default: false } },
   });
-  buildNative({ levels: parseLevels(values.levels), tests: values.tests });
+  buildNative({ levels: parseLevels(values.levels), tests: values.tests || wasBuiltForTests() });
   buildTypeScript();
 });
