@@ -1,13 +1,15 @@
 // Runs every check of what scripts/setup.mjs has built, and ends with "N passed, N failed".
-//   node scripts/test.mjs [lint] [types] [native] [js]
-//     lint    Biome: one check             native  the C++ tests: one per GoogleTest case
-//     types   the type check: one check    js      Vitest: one per test
-//   Default: all four.
+//   node scripts/test.mjs [lint] [types] [native] [js] [package]
+//     lint    Biome: one check             native   the C++ tests: one per GoogleTest case
+//     types   the type check: one check    js       Vitest: one per test
+//                                          package  what npm pack makes: builds for all instruction sets
+//   Default: all but package.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { configureOnce, PARALLEL, settingsOf } from "./lib/cmake.mjs";
+import { checkPackage } from "./lib/package-checks.mjs";
 import { Failure, root, run, say, script, seconds } from "./lib/process.mjs";
 import { findTools, missingTools } from "./lib/tools.mjs";
 
@@ -94,10 +96,11 @@ function summary({ passed, failed, skipped }) {
   return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`;
 }
 
-const SUITES = { lint, types, native, js };
+const SUITES = { lint, types, native, js, package: checkPackage };
+const DEFAULT = ["lint", "types", "native", "js"];
 
 await script("test", async () => {
-  const wanted = process.argv.length > 2 ? process.argv.slice(2) : Object.keys(SUITES);
+  const wanted = process.argv.length > 2 ? process.argv.slice(2) : DEFAULT;
   const unknown = wanted.find((name) => !(name in SUITES));
   if (unknown) throw new Failure(`no checks are called "${unknown}"; there are ${Object.keys(SUITES).join(", ")}`);
   const total = { passed: 0, failed: 0, skipped: 0 };

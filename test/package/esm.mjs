@@ -1,0 +1,4 @@
+import * as dpo from "dpo-kernels";
+import { check } from "./check.mjs";
+
+check(dpo);

@@ -1,0 +1,4 @@
+const dpo = require("dpo-kernels");
+const { check } = require("./check.mjs");
+
+check(dpo);
