@@ -1,5 +1,6 @@
 import { type Backend, BackendError, backends, threads, useBackend } from "../index.js";
 import { addonFile } from "../native/addon.js";
+import { backendName } from "./backend-name.js";
 
 /** What the addon found. */
 export interface NativeReport {
@@ -13,10 +14,6 @@ export interface NativeReport {
   problem?: string;
 }
 
-function nameOf({ name, variant }: Backend): string {
-  return variant === "" ? name : `${name}:${variant}`;
-}
-
 /** Selects the backend of that name, or the one that calls go to without one, and looks around. */
 export function nativeReport(wanted: string = process.env.DPO_KERNELS_BACKEND || "auto"): NativeReport {
   const problem = problemOf(wanted);
@@ -28,7 +25,7 @@ export function nativeReport(wanted: string = process.env.DPO_KERNELS_BACKEND ||
     backends: found,
     ...(cpu && { cpuLevel: cpu.variant }),
     threads: threads(),
-    ...(selected && { selected: nameOf(selected) }),
+    ...(selected && { selected: backendName(selected) }),
     ...(problem !== undefined && { problem }),
   };
 }
