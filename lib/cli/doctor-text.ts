@@ -47,8 +47,8 @@ function backendLines(backends: readonly Backend[]): string[] {
 
 /** One line, with a number of the first check; of a failure, a line for each check that failed. */
 export function verdictText({ operation, ok, checks, error }: Verdict): string {
-  const [first, ...others] = checks;
-  if (ok && first) return verdictLine(true, operation, `${numberText(first)}; ${others.length} more checks`);
+  const [first] = checks;
+  if (ok && first) return verdictLine(true, operation, `${numberText(first)} (one of ${checks.length} checks)`);
   const failed = checks.filter((check) => !check.ok).map(numberText);
   return [...failed, ...(error === undefined ? [] : [error])].map((text) => verdictLine(false, operation, text)).join("\n");
 }
@@ -58,12 +58,9 @@ function verdictLine(ok: boolean, operation: string, text: string): string {
 }
 
 function numberText({ precision, what, seen, expected, worst }: Judged): string {
-  return `${precision} ${what}: ${rounded(seen[worst])}, expected ${rounded(expected[worst])}`;
-}
-
-/** With so many digits that a difference that fails a test shows. */
-function rounded(value: number | undefined): string {
-  return value === undefined ? "nothing" : String(Number(value.toPrecision(14)));
+  // So many digits that a difference that fails the check shows.
+  const text = (value: number | undefined) => (value === undefined ? "nothing" : String(Number(value.toPrecision(precision === "f64" ? 14 : 9))));
+  return `${precision} ${what}: ${text(seen[worst])}, expected ${text(expected[worst])}`;
 }
 
 export function conclusionText({ ok, selfTests, selected }: Diagnosis): string {
