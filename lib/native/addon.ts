@@ -31,7 +31,14 @@ interface Addon {
   useThreads(count: number): void;
 }
 
-const load = createRequire(import.meta.url)("node-gyp-build") as (root: string) => Addon;
+const load = createRequire(import.meta.url)("node-gyp-build") as { (root: string): Addon; path(root: string): string };
 
 // From lib/native (in tests) as from dist/native, the package's root is two folders up.
-export const addon = load(fileURLToPath(new URL("../..", import.meta.url)));
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+export const addon = load(ROOT);
+
+/** The file that the addon was loaded from; backends are beside it. */
+export function addonFile(): string {
+  return load.path(ROOT);
+}

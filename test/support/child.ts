@@ -1,4 +1,4 @@
-/** Runs a file of support/children in a Node of its own: what is tested there may crash, or must be set before it starts. */
+/** Runs a file of support/children, or the package's command, in a Node of its own: what is tested there may crash, or must be set before it starts. */
 
 import { fork } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -24,9 +24,18 @@ export interface ChildOptions {
 /** Children import the package by its name, as its users do: that is dist, which `npm run build` makes. */
 const DIST = new URL("../../dist/index.js", import.meta.url);
 
-export function runChild(file: string, { args = [], env = {}, flags = [], timeout = 45_000 }: ChildOptions = {}): Promise<Child> {
+export function runChild(file: string, options?: ChildOptions): Promise<Child> {
+  return runFile(new URL(`children/${file}`, import.meta.url), options);
+}
+
+/** Runs the package's command. */
+export function runCommand(args: readonly string[], options?: ChildOptions): Promise<Child> {
+  return runFile(new URL("../../dist/cli/main.js", import.meta.url), { ...options, args });
+}
+
+function runFile(file: URL, { args = [], env = {}, flags = [], timeout = 45_000 }: ChildOptions = {}): Promise<Child> {
   if (!existsSync(DIST)) throw new Error("dist/index.js is missing: build the package first (npx tsc -p tsconfig.json)");
-  const path = fileURLToPath(new URL(`children/${file}`, import.meta.url));
+  const path = fileURLToPath(file);
   const { DPO_KERNELS_BACKEND: _, DPO_KERNELS_THREADS: __, NODE_OPTIONS: ___, ...inherited } = process.env;
   const given = Object.fromEntries(Object.entries({ ...inherited, ...env }).filter(([, value]) => value !== undefined));
   return new Promise((resolve, reject) => {
