@@ -36,7 +36,7 @@ const BENCHES: Record<string, Bench> = {
 const QUICK_ROUNDS = 5;
 
 const USAGE = `npm run bench -- [options]
-  --op NAME        only one of ${Object.keys(BENCHES).join(", ")}
+  --op NAME,...    only some of ${Object.keys(BENCHES).join(", ")}
   --backend NAME   as useBackend
   --shapes NAME    ${Object.keys(SIZES).join(" or ")} (to see that all of it runs; default: full)
   --quick          fewer runs
@@ -84,6 +84,12 @@ function choose<T>(option: string, from: Readonly<Record<string, T>>, name: stri
   return chosen;
 }
 
+/** The benchmarks of a list such as "gram,divergence", in its order; all of them without one. */
+function selectBenches(list: string | undefined): Record<string, Bench> {
+  if (list === undefined) return BENCHES;
+  return Object.fromEntries(list.split(",").map((name) => [name, choose("op", BENCHES, name.trim())]));
+}
+
 function machine({ backend, device }: Target, pytorch: PyTorch | undefined): Results["machine"] {
   return {
     processor: cpus()[0]?.model ?? "unknown",
@@ -129,7 +135,7 @@ function save(name: string, results: Results): void {
 async function main(): Promise<void> {
   if (options.help) return console.log(USAGE);
   const sizes = choose("shapes", SIZES, options.shapes);
-  const selected = options.op === undefined ? BENCHES : { [options.op]: choose("op", BENCHES, options.op) };
+  const selected = selectBenches(options.op);
   const target = selectTarget(options.backend);
   const onCpu = target.device === "cpu";
   if (onCpu) buildCeilings();
