@@ -1,10 +1,11 @@
 import { execFileSync } from "node:child_process";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Backend, BackendError, backends, threads, useBackend, zeros } from "dpo-kernels";
 import { buildCeilings, measureCeilings } from "./ceilings.js";
+import { compare, comparisonPage } from "./compare.js";
 import type { Bench } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
 import { gramBench } from "./gram.bench.js";
@@ -12,6 +13,7 @@ import { hmkObjectiveBench } from "./hmk-objective.bench.js";
 import { type HeadShape, Placement } from "./inputs.js";
 import { linearDivergenceBench } from "./linear-divergence.bench.js";
 import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
+import { FEWEST_RUNS } from "./measure.js";
 import { objectiveBench } from "./objective.bench.js";
 import { pairKernelBench } from "./pair-kernel.bench.js";
 import { MEASURED } from "./peak-memory.js";
@@ -33,14 +35,14 @@ const BENCHES: Record<string, Bench> = {
   gram: gramBench,
 };
 
-const QUICK_ROUNDS = 5;
-
 const USAGE = `npm run bench -- [options]
   --op NAME,...    only some of ${Object.keys(BENCHES).join(", ")}
   --backend NAME   as useBackend
   --shapes NAME    ${Object.keys(SIZES).join(" or ")} (to see that all of it runs; default: full)
   --quick          fewer runs
   --python FILE    a Python with torch, for comparison (default: python3)
+  --from FILE      the results in this file instead of a run
+  --compare FILE   also say what is faster and slower than in these older results, and what is noise
   --save NAME      write bench/results/NAME.json and .md`;
 
 const { values: options } = parseArgs({
@@ -50,6 +52,8 @@ const { values: options } = parseArgs({
     shapes: { type: "string", default: "full" },
     quick: { type: "boolean", default: false },
     python: { type: "string", default: "python3" },
+    from: { type: "string" },
+    compare: { type: "string" },
     save: { type: "string" },
     help: { type: "boolean", default: false },
   },
@@ -119,7 +123,7 @@ async function runBench(bench: Bench, { device }: Target, sizes: Sizes, pytorch:
   const placement = new Placement(device);
   // Ceilings are measured next to each bench, since the speed of a shared machine drifts.
   const ceilings = device === "cpu" ? measureCeilings(sizes.head, threads()) : undefined;
-  const rounds = Math.min(sizes.rounds, options.quick ? QUICK_ROUNDS : sizes.rounds);
+  const rounds = Math.min(sizes.rounds, options.quick ? FEWEST_RUNS : sizes.rounds);
   const rows = await bench.run({ sizes, shape: sizes.head, rounds, placed: placement.placed, ceilings, pytorch });
   placement.dispose();
   return rows;
@@ -132,8 +136,15 @@ function save(name: string, results: Results): void {
   writeFileSync(`${folder}/${name}.md`, markdown(results));
 }
 
-async function main(): Promise<void> {
-  if (options.help) return console.log(USAGE);
+function readResults(file: string): Results {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as Results;
+  } catch (error) {
+    throw new Refusal(`${file}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+async function measure(): Promise<Results> {
   const sizes = choose("shapes", SIZES, options.shapes);
   const selected = selectBenches(options.op);
   const target = selectTarget(options.backend);
@@ -147,15 +158,23 @@ async function main(): Promise<void> {
     if (lacks.length > 0) notRun[name] = lacks;
     else rows.push(...(await runBench(bench, target, sizes, pytorch)));
   }
-  const results: Results = {
+  pytorch?.close();
+  return {
     date: new Date().toISOString().slice(0, 10),
     machine: machine(target, pytorch),
     rows,
     ...(onCpu && { peakMemory: peakMemory(sizes.head) }),
     ...(Object.keys(notRun).length > 0 && { notRun }),
   };
-  pytorch?.close();
+}
+
+async function main(): Promise<void> {
+  if (options.help) return console.log(USAGE);
+  // Before a run of minutes, lest a wrong name is found after it.
+  const old = options.compare === undefined ? undefined : readResults(options.compare);
+  const results = options.from === undefined ? await measure() : readResults(options.from);
   console.log(markdown(results));
+  if (old) console.log(comparisonPage(compare(old, results)));
   if (options.save !== undefined) save(options.save, results);
 }
 

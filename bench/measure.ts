@@ -1,9 +1,20 @@
+/** Least and most. */
+export type Interval = [number, number];
+
 /** Milliseconds of repeated runs. */
 export interface Timing {
   median: number;
   q20: number;
   q80: number;
+  /** How many; with the interval absent from results that were saved before these were kept. */
+  runs?: number;
+  /** Holds the true median with a probability of at least 95 %, as far as runs are independent; none of fewer than FEWEST_RUNS. */
+  interval?: Interval;
 }
+
+const CONFIDENCE = 0.95;
+/** Even the least and the most of fewer miss the median too often: by 2 × ½ⁿ. */
+export const FEWEST_RUNS = 6;
 
 /** Something to be timed: runs once, or several times in a process of its own, and tells how many milliseconds each run took. */
 export type Variant = () => number[] | Promise<number[]>;
@@ -12,9 +23,34 @@ function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? Number.NaN;
 }
 
+/**
+ * Between two order statistics: the k-th least and the k-th most miss the median when fewer than k of n runs fall on one side of it, each with probability ½,
+ * whatever the distribution of times.
+ */
+function medianInterval(sorted: readonly number[]): Interval | undefined {
+  const n = sorted.length;
+  if (n < FEWEST_RUNS) return undefined;
+  let logProbability = -n * Math.LN2;
+  let missed = 2 * Math.exp(logProbability);
+  let k = 0;
+  while (missed <= 1 - CONFIDENCE) {
+    k++;
+    logProbability += Math.log((n - k + 1) / k);
+    missed += 2 * Math.exp(logProbability);
+  }
+  return [sorted[k - 1] as number, sorted[n - k] as number];
+}
+
 export function timingOf(times: readonly number[]): Timing {
   const sorted = [...times].sort((a, b) => a - b);
-  return { median: quantile(sorted, 0.5), q20: quantile(sorted, 0.2), q80: quantile(sorted, 0.8) };
+  const interval = medianInterval(sorted);
+  return {
+    median: quantile(sorted, 0.5),
+    q20: quantile(sorted, 0.2),
+    q80: quantile(sorted, 0.8),
+    runs: sorted.length,
+    ...(interval && { interval }),
+  };
 }
 
 /** Times a function of this process. */
