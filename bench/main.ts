@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type Backend, BackendError, backends, threads, useBackend, zeros } from "dpo-kernels";
 import { buildCeilings, measureCeilings } from "./ceilings.js";
+import { chartsOf } from "./charts.js";
 import { compare, comparisonPage } from "./compare.js";
 import type { Bench } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
@@ -43,7 +44,7 @@ const USAGE = `npm run bench -- [options]
   --python FILE    a Python with torch, for comparison (default: python3)
   --from FILE      the results in this file instead of a run
   --compare FILE   also say what is faster and slower than in these older results, and what is noise
-  --save NAME      write bench/results/NAME.json and .md`;
+  --save NAME      write bench/results/NAME.json, .md and a chart of each operation as .svg`;
 
 const { values: options } = parseArgs({
   options: {
@@ -133,7 +134,10 @@ function save(name: string, results: Results): void {
   const folder = fileURLToPath(new URL("results", import.meta.url));
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/${name}.json`, `${JSON.stringify(results, null, 2)}\n`);
-  writeFileSync(`${folder}/${name}.md`, markdown(results));
+  const charts = chartsOf(results.rows).map(({ name: operation, svg }) => ({ operation, file: `${name}.${operation}.svg`, svg }));
+  for (const { file, svg } of charts) writeFileSync(`${folder}/${file}`, svg);
+  const pictures = charts.map(({ operation, file }) => `![${operation}](${file})\n`);
+  writeFileSync(`${folder}/${name}.md`, [markdown(results), ...pictures].join("\n"));
 }
 
 function readResults(file: string): Results {
