@@ -7,7 +7,7 @@ import { type Backend, BackendError, backends, threads, useBackend, zeros } from
 import { buildCeilings, measureCeilings } from "./ceilings.js";
 import { chartsOf } from "./charts.js";
 import { compare, comparisonPage } from "./compare.js";
-import type { Bench } from "./context.js";
+import type { Bench, Context } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
 import { gramBench } from "./gram.bench.js";
 import { hmkObjectiveBench } from "./hmk-objective.bench.js";
@@ -18,6 +18,7 @@ import { FEWEST_RUNS } from "./measure.js";
 import { objectiveBench } from "./objective.bench.js";
 import { pairKernelBench } from "./pair-kernel.bench.js";
 import { MEASURED } from "./peak-memory.js";
+import { InProcess } from "./peers/in-process.js";
 import { PyTorch } from "./peers/pytorch.js";
 import { preferenceBench } from "./preference.bench.js";
 import { markdown, type Results, type Row } from "./report.js";
@@ -69,6 +70,8 @@ interface Target {
   device: string;
 }
 
+type Peers = Pick<Context, "pytorch" | "inProcess">;
+
 function selectTarget(name: string): Target {
   try {
     useBackend(name);
@@ -95,7 +98,7 @@ function selectBenches(list: string | undefined): Record<string, Bench> {
   return Object.fromEntries(list.split(",").map((name) => [name, choose("op", BENCHES, name.trim())]));
 }
 
-function machine({ backend, device }: Target, pytorch: PyTorch | undefined): Results["machine"] {
+function machine({ backend, device }: Target, { pytorch, inProcess }: Peers): Results["machine"] {
   return {
     processor: cpus()[0]?.model ?? "unknown",
     processors: cpus().length,
@@ -105,12 +108,16 @@ function machine({ backend, device }: Target, pytorch: PyTorch | undefined): Res
     ...(device !== "cpu" && { device: backend.reason }),
     Node: process.versions.node,
     PyTorch: pytorch?.version ?? "not found",
+    ...(inProcess?.tfjs && { "TensorFlow.js": inProcess.tfjs }),
   };
 }
 
-/** On the same device as ours; none against a simulated one. */
-async function openPyTorch({ device }: Target): Promise<PyTorch | undefined> {
-  return device === "cpu" || device === "cuda" ? PyTorch.open(options.python, device) : undefined;
+/** PyTorch on the same device as ours; none against a simulated one. */
+async function openPeers({ device }: Target): Promise<Peers> {
+  return {
+    pytorch: device === "cpu" || device === "cuda" ? await PyTorch.open(options.python, device) : undefined,
+    inProcess: device === "cpu" ? await InProcess.open() : undefined,
+  };
 }
 
 function peakMemory({ rows, depth, vocabulary }: HeadShape): Record<string, number> {
@@ -120,12 +127,12 @@ function peakMemory({ rows, depth, vocabulary }: HeadShape): Record<string, numb
   return Object.fromEntries(MEASURED.map((name) => [name, bytes(name)]));
 }
 
-async function runBench(bench: Bench, { device }: Target, sizes: Sizes, pytorch: PyTorch | undefined): Promise<Row[]> {
+async function runBench(bench: Bench, { device }: Target, sizes: Sizes, peers: Peers): Promise<Row[]> {
   const placement = new Placement(device);
   // Ceilings are measured next to each bench, since the speed of a shared machine drifts.
   const ceilings = device === "cpu" ? measureCeilings(sizes.head, threads()) : undefined;
   const rounds = Math.min(sizes.rounds, options.quick ? FEWEST_RUNS : sizes.rounds);
-  const rows = await bench.run({ sizes, shape: sizes.head, rounds, placed: placement.placed, ceilings, pytorch });
+  const rows = await bench.run({ sizes, shape: sizes.head, rounds, placed: placement.placed, ceilings, ...peers });
   placement.dispose();
   return rows;
 }
@@ -154,18 +161,18 @@ async function measure(): Promise<Results> {
   const target = selectTarget(options.backend);
   const onCpu = target.device === "cpu";
   if (onCpu) buildCeilings();
-  const pytorch = await openPyTorch(target);
+  const peers = await openPeers(target);
   const rows: Row[] = [];
   const notRun: Record<string, string[]> = {};
   for (const [name, bench] of Object.entries(selected)) {
     const lacks = bench.needs.filter((operation) => !target.backend.operations.includes(operation));
     if (lacks.length > 0) notRun[name] = lacks;
-    else rows.push(...(await runBench(bench, target, sizes, pytorch)));
+    else rows.push(...(await runBench(bench, target, sizes, peers)));
   }
-  pytorch?.close();
+  peers.pytorch?.close();
   return {
     date: new Date().toISOString().slice(0, 10),
-    machine: machine(target, pytorch),
+    machine: machine(target, peers),
     rows,
     ...(onCpu && { peakMemory: peakMemory(sizes.head) }),
     ...(Object.keys(notRun).length > 0 && { notRun }),
