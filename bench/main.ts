@@ -134,6 +134,7 @@ async function runBench(bench: Bench, { device }: Target, sizes: Sizes, peers: P
   const rounds = Math.min(sizes.rounds, options.quick ? FEWEST_RUNS : sizes.rounds);
   const rows = await bench.run({ sizes, shape: sizes.head, rounds, placed: placement.placed, ceilings, ...peers });
   placement.dispose();
+  peers.inProcess?.release();
   return rows;
 }
 

@@ -30,6 +30,7 @@ export class InProcess {
 
   private constructor(tfjsVersion: string | undefined) {
     this.tfjs = tfjsVersion;
+    tf.engine().startScope();
   }
 
   static async open(): Promise<InProcess> {
@@ -53,6 +54,12 @@ export class InProcess {
       [PLAIN]: local(() => plain.divergence(loops, policy.data, reference.data, values, gradient)),
       ...this.#ofTfjs(() => tfjs.divergence(graph, matrix(policy), matrix(reference))),
     };
+  }
+
+  /** Lets go of the inputs that TensorFlow.js holds; the variants made so far are of no use then. */
+  release(): void {
+    tf.engine().endScope();
+    tf.engine().startScope();
   }
 
   #ofTfjs(prepare: () => () => tf.TensorContainer): Record<string, Variant> {
