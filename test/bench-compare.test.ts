@@ -44,11 +44,20 @@ describe("the interval of a median", () => {
     expect(timingOf([1, 2, 3, 4, 5]).interval).toBeUndefined();
   });
 
-  it("stays finite, and narrows, with thousands of runs", () => {
+  it("narrows with thousands of independent runs", () => {
     const [low, high] = timingOf(samples(10, 5000, 3)).interval as [number, number];
     expect(high - low).toBeLessThan(0.05);
     expect(low).toBeLessThan(10.2);
     expect(high).toBeGreaterThan(9.8);
+  });
+
+  it("does not narrow with runs that wander together", () => {
+    const levels = samples(1, 15, 5, 0);
+    const wandering = levels.flatMap((level, i) => samples(10 * level, 100, i + 1, 0));
+    const [low, high] = timingOf(wandering).interval as [number, number];
+    const [lowest, highest] = timingOf(levels).interval as [number, number];
+    expect(low / 10).toBeCloseTo(lowest, 1);
+    expect(high / low).toBeGreaterThan(0.9 * (highest / lowest));
   });
 
   it("holds the true median nearly as often as it says, or more often", () => {
@@ -86,6 +95,19 @@ describe("comparison of two runs", () => {
     const mirrored = ratioOf(now, old).interval as [number, number];
     expect(mirrored[0]).toBeCloseTo(1 / high, 12);
     expect(mirrored[1]).toBeCloseTo(1 / low, 12);
+  });
+
+  it("takes the drift of the machine from peers", () => {
+    const timing = (median: number) => timingOf(Array.from({ length: 15 }, (_, i) => median * (1 + i / 1000)));
+    const peers = (factor: number) => Object.fromEntries(["a", "b", "c", "d", "e"].map((name) => [name, timing(100 * factor)]));
+    const run = (median: number, factor: number) => results([{ ...rowOf("both", timing(median)), peers: peers(factor) }]);
+    const verdict = (factor: number, ofPeers: number) => compare(run(10, 1), run(10 * factor, ofPeers)).rows[0]?.verdict;
+    expect(verdict(1.1, 1)).toBe("slower");
+    expect(verdict(1.1, 1.1)).toBe("within noise");
+    expect(verdict(1.1, 0.9)).toBe("within noise");
+    expect(verdict(2, 1.1)).toBe("slower");
+    expect(comparisonPage(compare(run(10, 1), run(10, 1.1)))).toContain("moved by 10 % (median)");
+    expect(comparisonPage(compare(results([rowOf("both", timing(10))]), run(10, 1)))).toContain("for want of peers");
   });
 
   it("goes by medians where a side has no interval, and says so", () => {
