@@ -1,6 +1,6 @@
 // Writes the figures of README.md, which stand between <!-- bench:NAME --> and <!-- /bench -->, from saved results of the benchmarks.
 //   node scripts/readme-figures.mjs [--from FILE] [--check]
-//     --from   the results (default: the newest of the CPU backend in bench/results)
+//     --from   the results (default: the newest whole run of the CPU backend in bench/results)
 //     --check  write nothing; fail where README.md says something else
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

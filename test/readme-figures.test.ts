@@ -40,12 +40,14 @@ describe("figures of README", () => {
     expect(() => withFigures(MARKED, { ...newest, rows: [] })).toThrow('no row "tokenLogProbs: [512, 32000] f32, value + pull-back"');
   });
 
-  it("come from the CPU backend, the latest date first", () => {
-    const [a, b, c] = [
+  it("come from the CPU backend and a whole run, the latest date first", () => {
+    const [partial, a, b, c] = [
+      { ...newest, date: "2026-12-01", rows: newest.rows.filter(({ operation }) => operation !== "pairKernel") },
       { ...newest, date: "2026-12-01", machine: { backend: "cuda" } },
       { ...newest, date: "2026-11-30" },
       { ...newest, date: "2026-01-01" },
     ];
-    expect(newestOfCpu([a, b, c])).toBe(b);
+    expect(newestOfCpu([partial, a, b, c])).toBe(b);
+    expect(() => newestOfCpu([a])).toThrow("no results of the CPU backend");
   });
 });

@@ -84,8 +84,12 @@ function peersCell(peers) {
   return shown.map(({ text }) => text).join("; ") + (shown.some(({ holds }) => holds) ? ", holding all logits" : "");
 }
 
+function find(results, operation, what) {
+  return results.rows.find((one) => one.operation === operation && one.what === what);
+}
+
 function rowOf(results, operation, what) {
-  const row = results.rows.find((one) => one.operation === operation && one.what === what);
+  const row = find(results, operation, what);
   if (!row) throw new Failure(`the results have no row "${operation}: ${what}"`);
   return row;
 }
@@ -141,9 +145,10 @@ export function withFigures(page, results) {
   });
 }
 
-/** The newest of the results of the CPU backend, which README shows. */
+/** The newest of the results of the CPU backend that have every row of the table, which a run of some operations or of other sizes has not. */
 export function newestOfCpu(all) {
-  const ofCpu = all.filter(({ machine }) => String(machine.backend).startsWith("cpu"));
-  if (ofCpu.length === 0) throw new Failure("bench/results has no results of the CPU backend");
+  const complete = (results) => LINES.every(({ operation, what }) => what.every((one) => find(results, operation, one)));
+  const ofCpu = all.filter((results) => String(results.machine.backend).startsWith("cpu") && complete(results));
+  if (ofCpu.length === 0) throw new Failure("bench/results has no results of the CPU backend with every row of the table");
   return ofCpu.reduce((newest, one) => (one.date >= newest.date ? one : newest));
 }
