@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { featureErrorSync, fitKernelSync, kernels, nystromSync, randomFeaturesSync, type Tensor, tensor } from "dpo-kernels";
-import { init } from "echarts";
+import { svgOf } from "../examples/quickstart/svg.js";
 import { randomArray } from "./inputs.js";
 
 const [ROWS, WIDTH, CLUSTERS, SEEDS] = [1024, 64, 16, 5];
@@ -56,18 +56,14 @@ function slopeOf(points: readonly Point[]): number {
 }
 
 function chartOf(results: Record<string, Point[]>): string {
-  const chart = init(null, null, { renderer: "svg", ssr: true, width: 720, height: 420 });
-  chart.setOption({
-    animation: false,
+  const option = {
     grid: { left: 64, right: 24, top: 64, bottom: 52 },
     legend: { top: 8 },
     xAxis: { type: "log", logBase: 2, name: "features", nameLocation: "middle", nameGap: 30, min: WIDTHS[0], max: WIDTHS.at(-1) },
     yAxis: { type: "log", name: "relative error (Frobenius)" },
     series: Object.entries(results).map(([name, points]) => ({ type: "line", name, data: points.map(({ width, mean }) => [width, mean]) })),
-  });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
-  return svg;
+  };
+  return svgOf(option, { width: 720, height: 420 });
 }
 
 function pageOf(results: Record<string, Point[]>): string {

@@ -1,5 +1,6 @@
 import type { Ceilings } from "./ceilings.js";
 import type { HeadShape, Placement } from "./inputs.js";
+import type { InProcess } from "./peers/in-process.js";
 import type { PyTorch } from "./peers/pytorch.js";
 import type { Row } from "./report.js";
 import type { Sizes } from "./sizes.js";
@@ -15,6 +16,8 @@ export interface Context {
   /** Undefined on a device. */
   ceilings: Ceilings | undefined;
   pytorch: PyTorch | undefined;
+  /** Undefined on a device, where it would be another machine's time. */
+  inProcess: InProcess | undefined;
 }
 
 export interface Bench {

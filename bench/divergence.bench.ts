@@ -2,7 +2,6 @@ import { type Divergence, divergenceSync, divergences, type Tensor, zeros } from
 import type { Bench, Context } from "./context.js";
 import { bf16Of, noisy, randomTensor } from "./inputs.js";
 import { interleave, local, type Variant } from "./measure.js";
-import type { PyTorch } from "./peers/pytorch.js";
 import type { Row } from "./report.js";
 import { against, type Passes, type Work } from "./work.js";
 
@@ -30,8 +29,9 @@ const TWO_PASSES = {
 const KINDS: Record<string, Divergence> = { ...ONE_PASS, ...TWO_PASSES };
 /** Also timed in bf16, and with rows that are all but equal. */
 const VARIED = ["kl", "js"] as const;
-/** Also timed in PyTorch. */
-const PEERS = ["kl", "renyi(2)", "js"] as const;
+/** Also timed in peers. */
+const IN_PYTORCH = ["kl", "renyi(2)", "js"] as const;
+const IN_PROCESS = ["renyi(2)", "js"] as const;
 
 const READ: Passes = { name: "two reads of the logits", passes: 2 };
 const MOVED: Passes = { name: "two reads + one write of the logits", passes: 3 };
@@ -46,14 +46,22 @@ function step(rows: Rows, kind: Divergence, out: { values: Tensor; gradPolicy: T
   return local(() => divergenceSync({ ...rows, kind, upstream: 1 }, { out }));
 }
 
-async function peersOf(pytorch: PyTorch, context: Context): Promise<Record<string, Variant>> {
-  const eager = PEERS.map((kind) => [`PyTorch eager ${kind}`, pytorch.variant("divergence", { ...context.shape, kind })] as const);
-  const compiled = await pytorch.compiled("divergence", { ...context.shape, kind: "js" });
-  return { ...Object.fromEntries(eager), ...(compiled && { "torch.compile js": compiled }) };
+/** Peers by "kind: name". */
+async function peersOf(
+  { shape, pytorch, inProcess }: Context,
+  rows: { policy: Tensor<"f32">; reference: Tensor<"f32"> },
+): Promise<Record<string, Variant>> {
+  const all: Record<string, Variant> = {};
+  const add = (kind: string, peers: Record<string, Variant> = {}) => {
+    for (const [name, variant] of Object.entries(peers)) all[`${kind}: ${name}`] = variant;
+  };
+  for (const kind of IN_PYTORCH) add(kind, await pytorch?.variants("divergence", { ...shape, kind }));
+  for (const kind of IN_PROCESS) add(kind, inProcess?.divergence(kind, rows));
+  return all;
 }
 
 async function run(context: Context): Promise<Row[]> {
-  const { shape, rounds, placed, pytorch } = context;
+  const { shape, rounds, placed } = context;
   const { rows, vocabulary } = shape;
   const policy = randomTensor([rows, vocabulary], 2);
   const reference = noisy(policy, 0.7);
@@ -71,7 +79,7 @@ async function run(context: Context): Promise<Row[]> {
     ...VARIED.map((name) => [`${name} near`, step(near, KINDS[name] as Divergence, out)] as const),
     ["value", local(() => divergenceSync({ ...apart, kind: divergences.kl() }))] as const,
   ];
-  const timings = await interleave(Object.fromEntries(variants), rounds, pytorch && (await peersOf(pytorch, context)));
+  const timings = await interleave(Object.fromEntries(variants), rounds, await peersOf(context, { policy, reference }));
 
   const row = (name: string, what: string, work: Work, ceiling: Work & { bound?: number } = work, peers: Row["peers"] = {}): Row => ({
     operation: "divergence",
@@ -80,7 +88,11 @@ async function run(context: Context): Promise<Row[]> {
     ...against(context, work, ceiling),
     peers,
   });
-  const peersFor = (kind: string) => Object.fromEntries(Object.entries(timings.peers).filter(([name]) => name.endsWith(` ${kind}`)));
+  const peersFor = (kind: string) => {
+    const prefix = `${kind}: `;
+    const own = Object.entries(timings.peers).filter(([name]) => name.startsWith(prefix));
+    return Object.fromEntries(own.map(([name, timing]) => [name.slice(prefix.length), timing]));
+  };
   return [
     ...Object.keys(KINDS).map((name) =>
       row(name, `f32, ${name}, value + gradient`, MOVED, { ...MOVED, bound: name in ONE_PASS ? 1.6 : 2.2 }, peersFor(name)),

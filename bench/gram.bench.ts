@@ -30,7 +30,7 @@ async function run({ sizes, rounds, placed, ceilings, pytorch }: Context): Promi
   const timings = await interleave(
     { two: step({ x, y }), one: step({ x }), value: local(() => gramSync({ x, y, kernel }, { out: { gram: out.gram } })) },
     rounds,
-    pytorch && { "PyTorch eager": pytorch.variant("gram", shape) },
+    await pytorch?.variants("gram", shape),
   );
   const own = { shape, ceilings: ceilings && measureCeilings(shape, ceilings.threads) };
   const bounded = { ...THREE, bound: 1.2 };

@@ -20,7 +20,7 @@ async function run(context: Context): Promise<Row[]> {
   const timings = await interleave(
     { kl: step(divergences.kl()), js: step(divergences.js()) },
     rounds,
-    pytorch && { "PyTorch eager (holds all logits)": pytorch.variant("linearDivergence", { ...shape, kind: "js" }) },
+    await pytorch?.variantsOfHead("linearDivergence", { ...shape, kind: "js" }),
   );
   const what = `N=${rows} D=${depth} V=${vocabulary} f32`;
   const four = against(context, FOUR, { ...FOUR, bound: 1.15 });

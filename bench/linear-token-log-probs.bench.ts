@@ -27,7 +27,7 @@ async function run(context: Context): Promise<Row[]> {
       }),
     },
     rounds,
-    pytorch && { "PyTorch eager (holds all logits)": pytorch.variant("linearTokenLogProbs", shape) },
+    await pytorch?.variantsOfHead("linearTokenLogProbs", shape),
   );
   const what = `N=${rows} D=${depth} V=${vocabulary} f32`;
   return [

@@ -37,7 +37,7 @@ async function run(context: Context): Promise<Row[]> {
       hybrid: local(() => hybrid.lossAndGradSync({ policy, reference, embeddings }, { out })),
     },
     rounds,
-    pytorch && { "PyTorch eager (holds all logits)": pytorch.variant("objective", { ...shape, pairs }) },
+    await pytorch?.variantsOfHead("objective", { ...shape, pairs }),
   );
   const what = `${pairs} pairs, N=${rows} D=${depth} V=${vocabulary} f32, loss and gradients`;
   const three = against(context, THREE, { ...THREE, bound: 1.15 });

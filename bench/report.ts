@@ -33,15 +33,15 @@ export interface Results {
 
 const ms = ({ median, q20, q80 }: Timing) => `${median.toPrecision(3)} (${q20.toPrecision(3)}–${q80.toPrecision(3)})`;
 
-/** A column of the table. */
-interface Column {
+/** A column of a table. */
+export interface Column<Line> {
   title: string;
-  cell(row: Row): string;
+  cell(line: Line): string;
   /** Left out where it says nothing. */
   optional?: boolean;
 }
 
-const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly Column<Row>[] = [
   { title: "operation", cell: ({ operation }) => operation },
   { title: "what", cell: ({ what }) => what },
   { title: "ms", cell: ({ timing }) => ms(timing) },
@@ -68,13 +68,13 @@ function rate(work: Amount, { median }: Timing): string {
   return `${threeDigits.format(count / median / 1e6)} ${unit}`;
 }
 
-function table(rows: readonly Row[]): string[] {
-  const columns = COLUMNS.filter(({ cell, optional }) => !optional || rows.some((row) => cell(row) !== ""));
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+export function table<Line>(all: readonly Column<Line>[], lines: readonly Line[]): string[] {
+  const columns = all.filter(({ cell, optional }) => !optional || lines.some((line) => cell(line) !== ""));
+  const row = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
   return [
-    line(columns.map(({ title }) => title)),
+    row(columns.map(({ title }) => title)),
     `|${"---|".repeat(columns.length)}`,
-    ...rows.map((row) => line(columns.map(({ cell }) => cell(row)))),
+    ...lines.map((line) => row(columns.map(({ cell }) => cell(line)))),
   ];
 }
 
@@ -93,7 +93,7 @@ export function markdown({ date, machine, rows, peakMemory, notRun = {} }: Resul
     "",
     "Milliseconds: median (20 % to 80 % quantile) of interleaved runs. Peers: their time, and how many times ours it is.",
     "",
-    ...(rows.length > 0 ? [...table(rows), ""] : []),
+    ...(rows.length > 0 ? [...table(COLUMNS, rows), ""] : []),
     ...(peakMemory ? memoryTable(peakMemory) : []),
     ...Object.entries(notRun).flatMap(([name, lacks]) => [`Not run: ${name} (backend lacks ${lacks.join(", ")})`, ""]),
   ].join("\n");

@@ -25,7 +25,7 @@ function step({ logits, targets, upstream, out }: Step): () => void {
 }
 
 async function run(context: Context): Promise<Row[]> {
-  const { shape, rounds, placed, ceilings, pytorch } = context;
+  const { shape, rounds, placed, ceilings, pytorch, inProcess } = context;
   const { rows, vocabulary } = shape;
   const f32 = randomTensor([rows, vocabulary], 4);
   const others = { targets: randomTargets(rows, vocabulary), upstream: new Float32Array(rows).fill(1) };
@@ -34,7 +34,7 @@ async function run(context: Context): Promise<Row[]> {
   const timings = await interleave(
     { value: local(() => tokenLogProbsSync({ logits: both.logits, targets: both.targets })), both: local(step(both)), bf16: local(step(bf16)) },
     rounds,
-    pytorch && { "PyTorch eager": pytorch.variant("tokenLogProbs", shape) },
+    { ...(await pytorch?.variants("tokenLogProbs", shape)), ...inProcess?.tokenLogProbs({ logits: f32, targets: others.targets }) },
   );
   const what = `[${rows}, ${vocabulary}]`;
   const ofBoth = { operation: "tokenLogProbs", what: `${what} f32, value + pull-back`, timing: timings.both };

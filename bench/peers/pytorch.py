@@ -1,7 +1,7 @@
 """Times of the same work in PyTorch: reads one JSON line per request from stdin, answers with one JSON line.
 
-Requests: {"work": one of WORK, "rows", "depth", "vocabulary", "runs"}, with "pairs" for the objective, "kind" (one of DIVERGENCES) and
-"compiled" for divergences. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"} or {"error": "..."}.
+Requests: {"work": one of WORK, "rows", "depth", "vocabulary", "runs"}, with "pairs" for the objective, "kind" (one of DIVERGENCES) for divergences,
+and "compiled" for a loss that goes through torch.compile. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"} or {"error": "..."}.
 
 Its argument is the device: cpu (default) or cuda.
 """
@@ -30,19 +30,28 @@ def wait():
         torch.cuda.synchronize()
 
 
+def compiled(request, loss):
+    """`loss`, through torch.compile where the request asks for that. Shapes stay as they are, so none is made dynamic."""
+    return torch.compile(loss, dynamic=False) if request.get("compiled") else loss
+
+
 def copy(request):
     source = torch.randn(request["rows"], request["vocabulary"])
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
 
+def log_probs(logits, targets):
+    return torch.log_softmax(logits, -1).gather(1, targets)
+
+
 def token_log_probs(request):
     logits = torch.randn(request["rows"], request["vocabulary"])
     targets = torch.randint(0, request["vocabulary"], (request["rows"], 1))
+    loss = compiled(request, lambda leaf, targets: log_probs(leaf, targets).sum())
 
     def step():
-        leaf = logits.detach().requires_grad_(True)
-        torch.log_softmax(leaf, -1).gather(1, targets).sum().backward()
+        loss(logits.detach().requires_grad_(True), targets).backward()
 
     return step
 
@@ -56,10 +65,11 @@ def head(request):
 
 def linear_token_log_probs(request):
     hidden, weight, targets = head(request)
+    loss = compiled(request, lambda h, w, targets: log_probs(h @ w.T, targets).sum())
 
     def step():
         h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
-        torch.log_softmax(h @ w.T, -1).gather(1, targets).sum().backward()
+        loss(h, w, targets).backward()
 
     return step
 
@@ -69,12 +79,16 @@ def objective(request):
     pairs = request["pairs"]
     reference = torch.full((2 * pairs,), -1000.0)
 
+    def dpo(h, w, targets, reference):
+        ratios = log_probs(h @ w.T, targets).view(2 * pairs, -1).sum(1) - reference
+        chosen, rejected = ratios.chunk(2)
+        return (-F.logsigmoid(0.1 * (chosen - rejected))).mean()
+
+    loss = compiled(request, dpo)
+
     def step():
         h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
-        tokens = torch.log_softmax(h @ w.T, -1).gather(1, targets)
-        ratios = tokens.view(2 * pairs, -1).sum(1) - reference
-        chosen, rejected = ratios.chunk(2)
-        (-F.logsigmoid(0.1 * (chosen - rejected))).mean().backward()
+        loss(h, w, targets, reference).backward()
 
     return step
 
@@ -95,23 +109,18 @@ def js(log_p, log_q):
 DIVERGENCES = {"kl": kl, "renyi(2)": renyi_2, "js": js}
 
 
-def loss_of_logits(request):
+def divergence_of_logits(request):
     formula = DIVERGENCES[request["kind"]]
-
-    def loss(policy, reference):
-        return formula(torch.log_softmax(policy, -1), torch.log_softmax(reference, -1))
-
-    return torch.compile(loss) if request.get("compiled") else loss
+    return lambda policy, reference: formula(torch.log_softmax(policy, -1), torch.log_softmax(reference, -1))
 
 
 def divergence(request):
     policy = 2 * torch.randn(request["rows"], request["vocabulary"])
     reference = policy + 0.7 * torch.randn_like(policy)
-    loss = loss_of_logits(request)
+    loss = compiled(request, divergence_of_logits(request))
 
     def step():
-        leaf = policy.detach().requires_grad_(True)
-        loss(leaf, reference).backward()
+        loss(policy.detach().requires_grad_(True), reference).backward()
 
     return step
 
@@ -119,24 +128,29 @@ def divergence(request):
 def linear_divergence(request):
     hidden, weight, _ = head(request)
     reference_weight = weight + 0.7 / math.sqrt(request["depth"]) * torch.randn_like(weight)
-    loss = loss_of_logits(request)
+    of_logits = divergence_of_logits(request)
+    loss = compiled(request, lambda h, w, reference: of_logits(h @ w.T, hidden @ reference.T))
 
     def step():
         h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
-        loss(h @ w.T, hidden @ reference_weight.T).backward()
+        loss(h, w, reference_weight).backward()
 
     return step
+
+
+def rbf(x, y):
+    u, v = F.normalize(x), F.normalize(y)
+    squared = (u * u).sum(1)[:, None] + (v * v).sum(1) - 2 * (u @ v.T)
+    return torch.exp(-squared.clamp(min=0) / (2 * 1.4**2))
 
 
 def gram(request):
     x, y = torch.randn(request["rows"], request["depth"]), torch.randn(request["vocabulary"], request["depth"])
     upstream = torch.randn(request["rows"], request["vocabulary"])
+    kernel = compiled(request, rbf)
 
     def step():
-        a, b = x.detach().requires_grad_(True), y.detach().requires_grad_(True)
-        u, v = F.normalize(a), F.normalize(b)
-        squared = (u * u).sum(1)[:, None] + (v * v).sum(1) - 2 * (u @ v.T)
-        torch.exp(-squared.clamp(min=0) / (2 * 1.4**2)).backward(upstream)
+        kernel(x.detach().requires_grad_(True), y.detach().requires_grad_(True)).backward(upstream)
 
     return step
 

@@ -42,20 +42,26 @@ export class PyTorch {
     return greeting.version === undefined ? undefined : new PyTorch(child, lines, greeting.version);
   }
 
-  /** The work as a variant to be timed, `runs` times a round. */
-  variant(work: Work, details: Details, runs = 1): Variant {
-    return () => this.#times({ work, ...details, runs });
-  }
-
-  /** The same compiled by torch.compile; undefined, with a message, where that is not possible. */
-  async compiled(work: Work, details: Details): Promise<Variant | undefined> {
+  /** The work as variants to be timed: eager, and by torch.compile; without the latter, with a message, where it cannot compile. */
+  async variants(work: Work, details: Details): Promise<Record<string, Variant>> {
+    const variant =
+      (more: Partial<Details>): Variant =>
+      () =>
+        this.#times({ work, ...details, ...more, runs: 1 });
+    const eager = { "PyTorch eager": variant({}) };
     try {
       await this.#times({ work, ...details, compiled: true, runs: 0 });
     } catch (error) {
-      console.error(`without torch.compile: ${(error as Error).message.split("\n")[0]}`);
-      return undefined;
+      console.error(`${work} without torch.compile: ${(error as Error).message.split("\n")[0]}`);
+      return eager;
     }
-    return this.variant(work, { ...details, compiled: true });
+    return { ...eager, "torch.compile": variant({ compiled: true }) };
+  }
+
+  /** Those of work that begins with hidden × head, which PyTorch multiplies out. */
+  async variantsOfHead(work: Work, details: Details): Promise<Record<string, Variant>> {
+    const variants = await this.variants(work, details);
+    return Object.fromEntries(Object.entries(variants).map(([name, variant]) => [`${name} (holds all logits)`, variant]));
   }
 
   async #times(request: Details & { work: Work; runs: number }): Promise<number[]> {

@@ -1,4 +1,4 @@
-import { init } from "echarts";
+import { svgOf } from "./svg.js";
 import type { ArmResult, CurvePoint } from "./train.js";
 
 type Point = [number, number];
@@ -21,19 +21,15 @@ function smoothed(values: readonly number[]): Point[] {
 }
 
 function draw(title: string, series: readonly { name: string; data: Point[] }[]): Chart {
-  const chart = init(null, null, { renderer: "svg", ssr: true, ...SIZE });
-  chart.setOption({
-    animation: false,
+  const option = {
     color: COLORS,
     grid: { left: 56, right: 16, top: 40, bottom: 44 },
     legend: { top: 8 },
     xAxis: { type: "value", name: "step", nameLocation: "middle", nameGap: 28 },
     yAxis: { type: "value", scale: true },
     series: series.map(({ name, data }) => ({ type: "line", name, data, showSymbol: data.length < 20 })),
-  });
-  const svg = chart.renderToSVGString();
-  chart.dispose();
-  return { title, svg };
+  };
+  return { title, svg: svgOf(option, SIZE) };
 }
 
 /** What the metrics of an arm's steps say under names that begin with `prefix`. */
