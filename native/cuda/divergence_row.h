@@ -147,7 +147,7 @@ class DivergenceRow {
     const ExactPoint exact = mine >= 0 ? exact_point(mine, sums, ratios, point_at) : ExactPoint{};
     __syncthreads();
     const double excess = write_points(ratios, point_at);
-    __syncthreads();
+    __syncwarp();  // more than one warp have met in the sum
     // Where p is next to 1, g is a small difference of large numbers: what is left of the sum is its error.
     if (mine >= 0) to()[mine] = exact_gradient(exact, mine == peak ? excess : 0, mine == place);
   }

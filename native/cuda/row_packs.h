@@ -162,8 +162,9 @@ class RowPacks {
   template <class OfPart>
   __device__ __forceinline__ void for_each_part(const OfPart& part) const {
     const auto thread = static_cast<std::int64_t>(threadIdx.x), threads = static_cast<std::int64_t>(blockDim.x);
-    for (std::int64_t i = begin_ + thread * kPack; i < end_; i += threads * kPack) {
-      const int count = end_ - i < kPack ? static_cast<int>(end_ - i) : kPack;
+    for (std::int64_t left = end_ - begin_ - thread * kPack; left > 0; left -= threads * kPack) {
+      const std::int64_t i = end_ - left;
+      const int count = left < kPack ? static_cast<int>(left) : kPack;
       part(i, count, load_part(row_ + i, count, whole_));
     }
   }

@@ -91,6 +91,7 @@ class Block {
 
   void barrier();
   void pause() { yield(); }
+  void warp_barrier(unsigned mask);
   const std::uint64_t* gather(unsigned mask, std::uint64_t value, const char* operation);
   [[noreturn]] void fail(const char* operation, const char* why, const char* other = "");
   void* shared() const { return shared_.get(); }
@@ -224,6 +225,13 @@ void Block::release_barrier() {
   ready_.set_all();
 }
 
+void Block::warp_barrier(unsigned mask) {
+  Warp& warp = warps_[current_ / kWarp];
+  release(&warp);
+  gather(mask, 0, "__syncwarp");
+  acquire(&warp);
+}
+
 const std::uint64_t* Block::gather(unsigned mask, std::uint64_t value, const char* operation) {
   const unsigned me = current_, lane = me % kWarp;
   Warp& warp = warps_[me / kWarp];
@@ -295,6 +303,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
 }
 
 void block_barrier() { running->barrier(); }
+void warp_barrier(unsigned mask) { running->warp_barrier(mask); }
 void pause_thread() { running->pause(); }
 const std::uint64_t* warp_gather(unsigned mask, std::uint64_t value, const char* operation) {
   return running->gather(mask, value, operation);

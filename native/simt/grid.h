@@ -34,6 +34,8 @@ void block_barrier();
 void pause_thread();
 /// All lanes of `mask` meet; returns what each of the 32 has brought. `operation` is its name: lanes must agree.
 const std::uint64_t* warp_gather(unsigned mask, std::uint64_t value, const char* operation);
+/// The same as a barrier for these lanes.
+void warp_barrier(unsigned mask);
 /// Ends the kernel because of a wrong call.
 [[noreturn]] void fail_kernel(const char* operation, const char* why);
 /// As many bytes as the launch asked for, NaN at first.

@@ -107,6 +107,40 @@ TEST_P(CudaDivergence, EqualsPlainLoops) {
   }
 }
 
+TEST_P(CudaDivergence, WritesTheGradientInThePlaceOfTheLogits) {
+  constexpr std::int64_t kRows = 2;
+  const std::int64_t columns = GetParam(), count = kRows * columns;
+  const std::vector<float> reference = numbers(count, 2, 2);
+  std::vector<float> policy = numbers(count, 2, 1);
+  policy[1] = policy[static_cast<std::size_t>(columns)] = 30;  // nearly all of the mass
+  std::vector<double> upstream = {1, -2}, target_upstream = {0.5, 3};
+  std::vector<std::int32_t> targets = {0, 1};
+  const dpo_backend& backend = *dpo_backend_open(&host_services());
+  for (const simt::Order order : kOrders) {
+    simt::launch_order() = order;
+    std::vector<float> apart(policy), in_place(policy), other(reference), values(kRows);
+    for (std::vector<float>* gradient : {&apart, &in_place}) {
+      std::vector<float> logits(policy);
+      dpo_divergence_args args{};
+      args.policy = tensor_of(gradient == &in_place ? in_place : logits, {kRows, columns}, DPO_F32);
+      args.reference = tensor_of(other, {kRows, columns}, DPO_F32);
+      args.targets = tensor_of(targets, {kRows}, DPO_I32);
+      args.divergence.kind = static_cast<std::int32_t>(math::Divergence::js);
+      args.divergence.parameter = 0.5;
+      args.options = {1, 0};
+      args.upstream = tensor_of(upstream, {kRows}, DPO_F64);
+      args.target_upstream = tensor_of(target_upstream, {kRows}, DPO_F64);
+      args.values = tensor_of(values, {kRows}, DPO_F32);
+      args.grad_policy = tensor_of(*gradient, {kRows, columns}, DPO_F32);
+      // What the device can use as it is.
+      for (dpo_tensor* tensor : {&args.policy, &args.reference, &args.grad_policy}) tensor->place = DPO_DEVICE;
+      dpo_job job;
+      ASSERT_EQ(backend.divergence(&job, &args), DPO_OK) << job.status.message;
+    }
+    EXPECT_EQ(apart, in_place);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Columns, CudaDivergence, testing::Values(2, 37, 300, 1100));
 
 }  // namespace

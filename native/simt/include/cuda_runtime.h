@@ -82,6 +82,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
 }
 
 inline void __syncthreads() { dpo::simt::block_barrier(); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) { dpo::simt::warp_barrier(mask); }
 
 namespace dpo::simt {
 
