@@ -112,7 +112,7 @@ TEST_P(CudaDivergence, WritesTheGradientInThePlaceOfTheLogits) {
   const std::int64_t columns = GetParam(), count = kRows * columns;
   const std::vector<float> reference = numbers(count, 2, 2);
   std::vector<float> policy = numbers(count, 2, 1);
-  policy[1] = policy[static_cast<std::size_t>(columns)] = 30;  // nearly all of the mass
+  policy[static_cast<std::size_t>(columns)] = 30;  // nearly all of the second row's mass
   std::vector<double> upstream = {1, -2}, target_upstream = {0.5, 3};
   std::vector<std::int32_t> targets = {0, 1};
   const dpo_backend& backend = *dpo_backend_open(&host_services());
