@@ -2,11 +2,9 @@
 
 import { type Backend, BackendError, backends, divergenceSync, divergences, tensor, useBackend } from "dpo-kernels";
 import { afterAll, beforeAll, describe } from "vitest";
+import { backendName as nameOf } from "../../lib/cli/backend-name.js";
 
-/** What useBackend calls it: "cpu:x86-64-v3", or the bare name of a backend without variants. */
-export function nameOf({ name, variant }: Backend): string {
-  return variant === "" ? name : `${name}:${variant}`;
-}
+export { nameOf };
 
 export function runnableBackends(): string[] {
   return backends()
