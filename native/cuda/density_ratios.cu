@@ -10,12 +10,14 @@ namespace {
 /// p/q of every point of a row; 1 where both are 0.
 struct DensityRatios {
   static constexpr math::Moment moment = math::Moment::none;
+  static constexpr bool kSplitsRows = true;
   double* ratios;
 
   __host__ __device__ static double alpha() { return 0; }
 
   template <class S>
   __device__ void run(const DivergenceRow<S, double>& row, const math::RowMoments&, const Normalizers& sums) const {
+    if (!row.writes()) return;
     double* to = ratios + row.row() * row.logits().columns;
     row.logits().for_each([&](std::int64_t i, double x, double y) {
       const double difference = row.map().mapped(x) - row.map().mapped(y);

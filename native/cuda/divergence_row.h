@@ -1,6 +1,6 @@
-// A divergence of one pair of rows after the other, by one block: what all kinds share. The log-sum-exps come first, and the
-// gradient in the logits of the policy, dD/dx_j = w_j − p_j·Σw, comes last; by then the rows are in the second-level cache, for
-// there are only as many blocks as it has room for rows.
+// A divergence of one pair of rows after the other, by one block, or by several where rows are few: what all kinds share. The
+// log-sum-exps come first, and the gradient in the logits of the policy, dD/dx_j = w_j − p_j·Σw, comes last; by then the rows are
+// in the second-level cache, for there are only as many blocks as it has room for rows.
 #pragma once
 
 #include <cmath>
@@ -11,6 +11,7 @@
 #include "native/cuda/grid.h"
 #include "native/cuda/logit_map.h"
 #include "native/cuda/row_moments.h"
+#include "native/cuda/row_team.h"
 #include "native/cuda/scalars.h"
 #include "native/cuda/softmax_part.h"
 #include "native/math/divergences.h"
@@ -77,7 +78,8 @@ struct PointGradient {
   C gradient, p;
 };
 
-/// One row, in the hands of one block. Everything it returns is the same for every thread.
+/// One row, in the hands of its team. Everything it returns is the same for every thread; sums are those of nothing while the team
+/// waits for them, and what is settled or written then is left to a later launch.
 template <class S, class C>
 class DivergenceRow {
  public:
@@ -85,47 +87,62 @@ class DivergenceRow {
   using Ratios = math::SoftmaxRatios<C, Map>;
   using E = math::ScalarElementary<C>;
 
-  __device__ __forceinline__ DivergenceRow(const DivergenceRows<S>& all, const Map& map, std::int64_t row)
-      : all_(all), map_(map), row_(row), rows_{all.policy + row * all.columns, all.reference + row * all.columns, all.columns} {}
+  __device__ __forceinline__ DivergenceRow(const DivergenceRows<S>& all, const Map& map, std::int64_t row, RowTeam& team)
+      : all_(all),
+        map_(map),
+        row_(row),
+        team_(team),
+        rows_{all.policy + row * all.columns, all.reference + row * all.columns, all.columns, team.begin(), team.end()} {}
 
   __device__ const LogitRows<S, C>& logits() const { return rows_; }
   __device__ const Map& map() const { return map_; }
   __device__ std::int64_t row() const { return row_; }
+  /// Whether what a kind writes itself is to be written now.
+  __device__ bool writes() const { return team_.writes(); }
   __device__ __forceinline__ bool wants_gradient() const { return all_.gradient != nullptr && upstream() != 0; }
 
   /// Of an ignored row.
   __device__ __forceinline__ void clear() const {
-    if (threadIdx.x == 0) all_.values[row_] = 0;
+    if (!team_.writes()) return;
+    if (threadIdx.x == 0 && team_.leads()) all_.values[row_] = 0;
     fill_gradient();
+  }
+
+  template <math::Moment moment>
+  __device__ __forceinline__ math::RowMoments moments(double alpha) const {
+    return team_.total([&] { return row_moments<moment>(rows_, map_, alpha); });
   }
 
   /// Sets the value. Whether a gradient of it is to be written; if not, what there is else of the gradient has been.
   __device__ __forceinline__ bool settle(double value, const Normalizers& sums) const {
+    if (team_.waits()) return false;
     const bool fits = std::fabs(value) <= static_cast<double>(std::numeric_limits<compute_t<S>>::max());
     set_outcome(fits ? RowState::finite : RowState::infinite, fits ? value : std::numeric_limits<double>::infinity());
     if (wants_gradient()) return fits;
-    write_target_gradient(sums);
+    if (team_.writes()) write_target_gradient(sums);
     return false;
   }
   __device__ __forceinline__ void set_outcome(RowState state, double value) const {
-    if (threadIdx.x == 0) all_.set_outcome(row_, state, value);
+    if (threadIdx.x == 0 && team_.leads() && team_.writes()) all_.set_outcome(row_, state, value);
   }
 
   /// Σ of at(i, LogRatio with its t as it is) over the points.
   template <class At>
   __device__ __forceinline__ PointSums sum(const Ratios& ratios, const At& at) const {
-    PointSums sums;
-    rows_.for_each([&](std::int64_t i, C zx, C zy) {
-      math::LogRatio<C> r = ratios.at(zx, zy);
-      const auto t = static_cast<double>(r.t);
-      sums.highest = t > sums.highest ? t : sums.highest;
-      sums.lowest = t < sums.lowest ? t : sums.lowest;
-      r.t = math::clamped_log_ratio<C>(r.t);
-      const math::PointTerms<C> terms = at(i, r);
-      sums.term += static_cast<double>(terms.term);
-      sums.weight += static_cast<double>(terms.weight);
+    return team_.total([&] {
+      PointSums sums;
+      rows_.for_each([&](std::int64_t i, C zx, C zy) {
+        math::LogRatio<C> r = ratios.at(zx, zy);
+        const auto t = static_cast<double>(r.t);
+        sums.highest = t > sums.highest ? t : sums.highest;
+        sums.lowest = t < sums.lowest ? t : sums.lowest;
+        r.t = math::clamped_log_ratio<C>(r.t);
+        const math::PointTerms<C> terms = at(i, r);
+        sums.term += static_cast<double>(terms.term);
+        sums.weight += static_cast<double>(terms.weight);
+      });
+      return sums;
     });
-    return merge_block_for_all(sums);
   }
   /// The same of a functor of native/math.
   template <class Divergence>
@@ -144,12 +161,12 @@ class DivergenceRow {
     const std::int64_t peak = peak_of(sums), place = target_upstream() != 0 ? target() : -1;
     // Thread 0 has the peak, thread 1 the target; before any gradient is written, for it may take the place of the logits.
     const std::int64_t mine = threadIdx.x == 0 ? peak : (threadIdx.x == 1 && place != peak ? place : -1);
-    const ExactPoint exact = mine >= 0 ? exact_point(mine, sums, ratios, point_at) : ExactPoint{};
+    const ExactPoint exact = team_.kept([&] { return mine >= 0 ? exact_point(mine, sums, ratios, point_at) : ExactPoint{}; });
     __syncthreads();
     const double excess = write_points(ratios, point_at);
     __syncwarp();  // more than one warp have met in the sum
     // Where p is next to 1, g is a small difference of large numbers: what is left of the sum is its error.
-    if (mine >= 0) to()[mine] = exact_gradient(exact, mine == peak ? excess : 0, mine == place);
+    if (mine >= 0 && team_.leads() && team_.writes()) to()[mine] = exact_gradient(exact, mine == peak ? excess : 0, mine == place);
   }
 
  private:
@@ -165,7 +182,7 @@ class DivergenceRow {
 
   __device__ __forceinline__ void fill_gradient() const {
     if (!all_.gradient) return;
-    write_part(RowPacks<S>(rows_.x, 0, rows_.columns), to(), [](std::int64_t, compute_t<S>) { return compute_t<S>(0); });
+    write_part(rows_.packs(), to(), [](std::int64_t, compute_t<S>) { return compute_t<S>(0); });
   }
 
   /// Writes the gradient of target_upstream·ln p[target] alone.
@@ -207,19 +224,21 @@ class DivergenceRow {
   __device__ __forceinline__ std::int64_t peak_of(const Normalizers& sums) const {
     constexpr double kHalf = 0.7;
     if (sums.x.log_sum > kHalf) return -1;
-    Peak<C> peak;
-    RowPacks<S> packs(rows_.x, 0, rows_.columns);
-    const auto see = [&](std::int64_t i, S z) {
-      const auto value = static_cast<double>(to_compute(z));
-      if (value > peak.value) peak = {value, i};
-    };
-    packs.for_each(
-        [&](std::int64_t i, const Pack<S>& pack) {
+    const auto mine = [&] {
+      Peak<C> peak;
+      const auto see = [&](std::int64_t i, S z) {
+        const auto value = static_cast<double>(to_compute(z));
+        if (value > peak.value) peak = {value, i};
+      };
+      rows_.packs().for_each(
+          [&](std::int64_t i, const Pack<S>& pack) {
 #pragma unroll
-          for (int k = 0; k < Pack<S>::size; ++k) see(i + k, pack.values[k]);
-        },
-        see);
-    return merge_block_for_all(peak).place;
+            for (int k = 0; k < Pack<S>::size; ++k) see(i + k, pack.values[k]);
+          },
+          see);
+      return peak;
+    };
+    return team_.total(mine).place;
   }
 
   /// Returns Σ g.
@@ -227,33 +246,40 @@ class DivergenceRow {
   __device__ __forceinline__ double write_points(const Ratios& ratios, const PointAt& point_at) const {
     using T = compute_t<S>;
     const auto upstream = static_cast<C>(this->upstream()), target_upstream = static_cast<C>(this->target_upstream());
-    Sum sum;
-    const auto gradient = [&](std::int64_t i, C zx, C zy) {
-      const PointGradient<C> point = point_of(i, zx, zy, ratios, point_at);
-      sum.value += static_cast<double>(point.gradient);
-      return static_cast<T>((upstream * point.gradient - target_upstream * point.p) * map_.slope(map_.capped(zx)));
+    const auto mine = [&] {
+      Sum sum;
+      rows_.transform(to(), [&](std::int64_t i, C zx, C zy) {
+        const PointGradient<C> point = point_of(i, zx, zy, ratios, point_at);
+        sum.value += static_cast<double>(point.gradient);
+        return static_cast<T>((upstream * point.gradient - target_upstream * point.p) * map_.slope(map_.capped(zx)));
+      });
+      return sum;
     };
-    rows_.transform(to(), gradient);
-    return merge_block_for_all(sum).value;
+    return team_.total(mine).value;
   }
 
   const DivergenceRows<S>& all_;
   const Map& map_;
   std::int64_t row_;
+  RowTeam& team_;
   LogitRows<S, C> rows_;
 };
 
 /// Kind: what is done with a row whose log-sum-exps are finite; see point_divergence.h.
 template <class S, class C, class Kind>
-__global__ __launch_bounds__(sizeof(C) == sizeof(float) ? 512 : 256, 1) void divergence_rows(DivergenceRows<S> rows,
-                                                                                             AnyLogitMap<C> map, Kind kind) {
-  for (std::int64_t i = rows.first + blockIdx.x; i < rows.count; i += gridDim.x) {
-    const DivergenceRow<S, C> row(rows, map, i);
+__global__ __launch_bounds__(sizeof(C) == sizeof(float) ? 512 : 256,
+                             1) void divergence_rows(DivergenceRows<S> rows, RowTeams teams, AnyLogitMap<C> map, Kind kind) {
+  const std::int64_t parts = teams.parts.parts, end = (rows.count - rows.first) * parts;
+  for (std::int64_t share = blockIdx.x; share < end; share += gridDim.x) {
+    const std::int64_t index = share / parts, i = rows.first + index;
+    RowTeam team(teams, index, share - index * parts);
+    const DivergenceRow<S, C> row(rows, map, i, team);
     if (rows.ignored(i)) {
       row.clear();
       continue;
     }
-    const math::RowMoments found = row_moments<Kind::moment>(row.logits(), map, kind.alpha());
+    const math::RowMoments found = row.template moments<Kind::moment>(kind.alpha());
+    if (team.waits()) continue;
     const Normalizers sums(found);
     const auto finite = [](double x) { return std::fabs(x) < std::numeric_limits<double>::infinity(); };
     if (!finite(sums.x.log_sum_exp())) {
@@ -284,12 +310,23 @@ std::int64_t row_blocks(const DivergenceRows<S>& rows) {
   return std::min(rows.count - rows.first, std::max(kLeastRowBlocks, kRowsInFlight / row_bytes));
 }
 
+/// Whether several blocks may share a row: a kind says so when all that it wants of the row goes through DivergenceRow.
+template <class Kind>
+constexpr bool splits_rows() {
+  if constexpr (requires { Kind::kSplitsRows; }) return Kind::kSplitsRows;
+  return false;
+}
+
 template <class S, class C, class Kind>
 void launch_rows(Call& call, const DivergenceRows<S>& rows, const dpo_logit_options& options, const Kind& kind) {
   const unsigned threads = rows.columns > 8192 ? kDivergenceThreads<C> : row_threads(rows.columns);
-  call.launch(divergence_rows<S, C, Kind>,
-              {{static_cast<unsigned>(row_blocks(rows)), 1, 1}, threads, row_shared_bytes<Kind>(threads)}, rows,
-              AnyLogitMap<C>(options), kind);
+  const std::int64_t count = rows.count - rows.first;
+  RowTeams teams =
+      splits_rows<Kind>() ? RowTeams::of(call, count, rows.columns, kLeastRowBlocks) : RowTeams::of_one(rows.columns);
+  const std::int64_t blocks = teams.parts.parts > 1 ? count * teams.parts.parts : row_blocks(rows);
+  const Grid grid{{static_cast<unsigned>(blocks), 1, 1}, threads, row_shared_bytes<Kind>(threads)};
+  for (; teams.launch < teams.launches(); ++teams.launch)
+    call.launch(divergence_rows<S, C, Kind>, grid, rows, teams, AnyLogitMap<C>(options), kind);
 }
 
 }  // namespace dpo::cuda

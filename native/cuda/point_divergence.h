@@ -29,7 +29,7 @@ struct Weighing {
 template <class Divergence>
 struct PointDivergence {
   static constexpr math::Moment moment = Divergence::moment;
-  static constexpr bool kHasMoments = moment != math::Moment::none;
+  static constexpr bool kHasMoments = moment != math::Moment::none, kSplitsRows = true;
   Divergence divergence;
 
   __host__ __device__ double alpha() const {

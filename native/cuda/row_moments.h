@@ -4,26 +4,27 @@
 #include <cmath>
 #include <limits>
 
-#include "native/cuda/reduce.h"
 #include "native/cuda/row_packs.h"
 #include "native/math/divergence_points.h"
 
 namespace dpo::cuda {
 
-/// Two rows of logits, whose elements are shared out among the threads of a block. S is what they are stored as, C what is
-/// computed in.
+/// Two rows of logits, of which elements begin .. end are shared out among the threads of a block. S is what they are stored as, C
+/// what is computed in.
 template <class S, class C>
 struct LogitRows {
   const S *x, *y;
-  std::int64_t columns;
+  std::int64_t columns, begin, end;
 
   __device__ C policy(std::int64_t i) const { return static_cast<C>(to_compute(x[i])); }
   __device__ C reference(std::int64_t i) const { return static_cast<C>(to_compute(y[i])); }
 
+  __device__ __forceinline__ RowPacks<S> packs() const { return RowPacks<S>(x, begin, end); }
+
   /// Calls body(i, x, y) for all elements of this thread.
   template <class Body>
   __device__ __forceinline__ void for_each(const Body& body) const {
-    const RowPacks<S> packs(x, 0, columns);
+    const RowPacks<S> packs = this->packs();
     const bool whole = packs.holds_packs_at(y);
     packs.for_each_part([&](std::int64_t i, int count, const Pack<S>& xs) {
       visit_words(count, xs, load_part(y + i, count, whole), [&](int k, S one, S other) {
@@ -35,7 +36,7 @@ struct LogitRows {
   /// to[i] = make(i, x, y) for all elements of this thread; `to` may be x.
   template <class Make>
   __device__ __forceinline__ void transform(S* to, const Make& make) const {
-    const RowPacks<S> packs(x, 0, columns);
+    const RowPacks<S> packs = this->packs();
     const bool whole_y = packs.holds_packs_at(y), whole_to = packs.holds_packs_at(to);
     packs.for_each_part([&](std::int64_t i, int count, const Pack<S>& xs) {
       const auto stored = [&](int k, S one, S other) {
@@ -66,7 +67,7 @@ struct RunningSum {
   }
 };
 
-/// Moments of both rows, for every thread.
+/// Moments of both rows, as far as this thread has them.
 template <math::Moment moment, class S, class C, class Map>
 __device__ __forceinline__ math::RowMoments row_moments(const LogitRows<S, C>& rows, const Map& map, double alpha) {
   using enum math::Moment;
@@ -85,7 +86,7 @@ __device__ __forceinline__ math::RowMoments row_moments(const LogitRows<S, C>& r
   mine.blend = {blended.max, blended.sum};
   mine.x_differences = x.weighted;
   mine.y_differences = y.weighted;
-  return merge_block_for_all(mine);
+  return mine;
 }
 
 }  // namespace dpo::cuda

@@ -220,8 +220,8 @@ struct RowParts {
   static constexpr std::int64_t kLeastPart = 8192, kEnoughBlocks = 1024;
   std::int64_t columns, parts;
 
-  static RowParts of(std::int64_t rows, std::int64_t columns) {
-    const std::int64_t wanted = (kEnoughBlocks + rows - 1) / rows, most = (columns + kLeastPart - 1) / kLeastPart;
+  static RowParts of(std::int64_t rows, std::int64_t columns, std::int64_t blocks = kEnoughBlocks) {
+    const std::int64_t wanted = (blocks + rows - 1) / rows, most = (columns + kLeastPart - 1) / kLeastPart;
     return {columns, wanted < most ? wanted : most};
   }
   /// A multiple of the largest pack, so that every part starts as aligned as its row.

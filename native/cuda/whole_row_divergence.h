@@ -9,6 +9,7 @@ namespace dpo::cuda {
 /// to p, which is what the gradient of renyi(α) tends to.
 struct MaxLogRatio {
   static constexpr math::Moment moment = math::Moment::none;
+  static constexpr bool kSplitsRows = true;
   __host__ __device__ static double alpha() { return 0; }
 
   template <class S>
@@ -32,6 +33,7 @@ struct MaxLogRatio {
 /// the term is p times that.
 struct GeneratorDivergence {
   static constexpr math::Moment moment = math::Moment::none;
+  static constexpr bool kSplitsRows = true;
   const double *values, *slopes;  // [N, V]; slopes with a gradient only
 
   __host__ __device__ static double alpha() { return 0; }
