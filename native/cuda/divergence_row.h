@@ -22,9 +22,13 @@ namespace dpo::cuda {
 using math::Normalizers;
 using math::RowState;
 
-/// Threads of a long row's block: as many as leave each the registers that it needs.
-template <class C>
-inline constexpr unsigned kDivergenceThreads = sizeof(C) == sizeof(float) ? 512 : 256;
+/// Threads of a long row's block: as many as leave each the registers that it needs. Some kinds need more, and say so.
+template <class C, class Kind>
+constexpr unsigned divergence_threads() {
+  if constexpr (sizeof(C) > sizeof(float)) return 256;
+  if constexpr (requires { requires Kind::kManyRegisters; }) return 384;
+  return 512;
+}
 
 /// All rows of a call.
 template <class S>
@@ -267,7 +271,7 @@ class DivergenceRow {
 
 /// Kind: what is done with a row whose log-sum-exps are finite; see point_divergence.h.
 template <class S, class C, class Kind>
-__global__ __launch_bounds__(sizeof(C) == sizeof(float) ? 512 : 256,
+__global__ __launch_bounds__(divergence_threads<C, Kind>(),
                              1) void divergence_rows(DivergenceRows<S> rows, RowTeams teams, AnyLogitMap<C> map, Kind kind) {
   const std::int64_t parts = teams.parts.parts, end = (rows.count - rows.first) * parts;
   for (std::int64_t share = blockIdx.x; share < end; share += gridDim.x) {
@@ -319,7 +323,7 @@ constexpr bool splits_rows() {
 
 template <class S, class C, class Kind>
 void launch_rows(Call& call, const DivergenceRows<S>& rows, const dpo_logit_options& options, const Kind& kind) {
-  const unsigned threads = rows.columns > 8192 ? kDivergenceThreads<C> : row_threads(rows.columns);
+  const unsigned threads = rows.columns > 8192 ? divergence_threads<C, Kind>() : row_threads(rows.columns);
   const std::int64_t count = rows.count - rows.first;
   RowTeams teams =
       splits_rows<Kind>() ? RowTeams::of(call, count, rows.columns, kLeastRowBlocks) : RowTeams::of_one(rows.columns);
