@@ -30,7 +30,7 @@ template <class Divergence>
 struct PointDivergence {
   static constexpr math::Moment moment = Divergence::moment;
   static constexpr bool kHasMoments = moment != math::Moment::none, kSplitsRows = true;
-  static constexpr bool kManyRegisters = std::is_same_v<Divergence, math::GeneralizedJensenShannon>;
+  static constexpr bool kManyRegisters = Weighing<Divergence>::kKnowsDisjoint;  // both ways of weighing are in the kernel
   Divergence divergence;
 
   __host__ __device__ double alpha() const {
