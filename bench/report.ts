@@ -1,3 +1,4 @@
+import type { MachineRates } from "./ceilings.js";
 import type { Timing } from "./measure.js";
 import type { Amount } from "./work.js";
 
@@ -24,6 +25,8 @@ export interface Row {
 export interface Results {
   date: string;
   machine: Record<string, string | number>;
+  /** Measured when the run began; not on a device, and absent from results that were saved before these were kept. */
+  ceilings?: MachineRates[];
   rows: Row[];
   /** Extra bytes at the peak, by operation; not measured on a device. */
   peakMemory?: Record<string, number>;
@@ -78,19 +81,28 @@ export function table<Line>(all: readonly Column<Line>[], lines: readonly Line[]
   ];
 }
 
+const CEILING_COLUMNS: readonly Column<MachineRates>[] = [
+  { title: "threads", cell: ({ threads }) => String(threads) },
+  { title: "copy, GB/s read and written", cell: ({ copy }) => threeDigits.format(copy) },
+  { title: "copy around the caches, GB/s", cell: ({ streamedCopy }) => threeDigits.format(streamedCopy) },
+  { title: "matrix product, GFLOP/s", cell: ({ product }) => threeDigits.format(product) },
+  { title: "e^x in the L1 cache, 10⁹/s", cell: ({ exp }) => threeDigits.format(exp) },
+];
+
 function memoryTable(peakMemory: Record<string, number>): string[] {
   const lines = Object.entries(peakMemory).map(([name, bytes]) => `| ${name} | ${(bytes / 2 ** 20).toFixed(1)} |`);
   return ["| peak memory beyond inputs and results | MiB |", "|---|---|", ...lines, ""];
 }
 
 /** The results as a Markdown page. */
-export function markdown({ date, machine, rows, peakMemory, notRun = {} }: Results): string {
+export function markdown({ date, machine, ceilings, rows, peakMemory, notRun = {} }: Results): string {
   const description = Object.entries(machine).map(([name, value]) => `${name} ${value}`);
   return [
     "# Benchmark",
     "",
     `${date}. ${description.join(", ")}.`,
     "",
+    ...(ceilings ? ["What the machine does at most, in f32:", "", ...table(CEILING_COLUMNS, ceilings), ""] : []),
     "Milliseconds: median (20 % to 80 % quantile) of interleaved runs. Peers: their time, and how many times ours it is.",
     "",
     ...(rows.length > 0 ? [...table(COLUMNS, rows), ""] : []),
