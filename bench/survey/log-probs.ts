@@ -14,7 +14,19 @@ import {
 } from "dpo-kernels";
 import { randomTargets } from "../inputs.js";
 import { HEAD_SHAPES, type HeadShape, LOGIT_SHAPES, type LogitShape, PAIR_SHAPES, type PairShape } from "../shapes.js";
-import { BOTH_STORAGES, type Call, call, casesOf, F32_ONLY, inTurn, type Placed, type Select, type Storage, type SurveyCase, type Work } from "./case.js";
+import {
+  BOTH_STORAGES,
+  type Call,
+  call,
+  casesOf,
+  F32_ONLY,
+  inTurn,
+  type Placed,
+  type Select,
+  type Storage,
+  type SurveyCase,
+  type Work,
+} from "./case.js";
 import { evenOffsets, numbers, ones, touched } from "./inputs.js";
 
 export const logitLabel = ({ rows, vocabulary }: LogitShape): string => `[${rows}, ${vocabulary}]`;
