@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
@@ -11,13 +10,13 @@ import type { Bench, Context } from "./context.js";
 import { divergenceBench } from "./divergence.bench.js";
 import { gramBench } from "./gram.bench.js";
 import { hmkObjectiveBench } from "./hmk-objective.bench.js";
-import { type HeadShape, Placement } from "./inputs.js";
+import { Placement } from "./inputs.js";
 import { linearDivergenceBench } from "./linear-divergence.bench.js";
 import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
 import { FEWEST_RUNS } from "./measure.js";
 import { objectiveBench } from "./objective.bench.js";
 import { pairKernelBench } from "./pair-kernel.bench.js";
-import { MEASURED } from "./peak-memory.js";
+import { peakMemory } from "./peak-memory.js";
 import { InProcess } from "./peers/in-process.js";
 import { PyTorch } from "./peers/pytorch.js";
 import { preferenceBench } from "./preference.bench.js";
@@ -120,13 +119,6 @@ async function openPeers({ device }: Target): Promise<Peers> {
   };
 }
 
-function peakMemory({ rows, depth, vocabulary }: HeadShape): Record<string, number> {
-  const script = fileURLToPath(new URL("peak-memory.ts", import.meta.url));
-  const bytes = (name: string) =>
-    Number(execFileSync(process.execPath, [...process.execArgv, script, name, ...[rows, depth, vocabulary].map(String)], { encoding: "utf8" }));
-  return Object.fromEntries(MEASURED.map((name) => [name, bytes(name)]));
-}
-
 async function runBench(bench: Bench, { device }: Target, sizes: Sizes, peers: Peers): Promise<Row[]> {
   const placement = new Placement(device);
   // Ceilings are measured next to each bench, since the speed of a shared machine drifts.
@@ -175,7 +167,7 @@ async function measure(): Promise<Results> {
     date: new Date().toISOString().slice(0, 10),
     machine: machine(target, peers),
     rows,
-    ...(onCpu && { peakMemory: peakMemory(sizes.head) }),
+    ...(onCpu && { peakMemory: peakMemory("full", sizes.head) }),
     ...(Object.keys(notRun).length > 0 && { notRun }),
   };
 }

@@ -2,8 +2,11 @@ import { type Tensor, tensor, zeros } from "dpo-kernels";
 import { bf16Of, randomArray } from "../inputs.js";
 import type { Storage } from "./case.js";
 
-/** Numbers repeat after so many, a prime: making GiBs of different ones would take longer than the timing. */
-const PERIOD = 1_048_573;
+/**
+ * Numbers repeat after so many, a prime: making GiBs of different ones would take longer than the timing, and what the memory for them leaves behind would
+ * hide a measured peak.
+ */
+const PERIOD = 65_537;
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 

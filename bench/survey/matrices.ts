@@ -9,13 +9,12 @@ import {
   eighSync,
   eighVjp,
   eighVjpSync,
-  gramSync,
-  kernels,
   solveTriangular,
   solveTriangularSync,
   solveTriangularVjp,
   solveTriangularVjpSync,
   type Tensor,
+  tensor,
 } from "dpo-kernels";
 import { MATRIX_SHAPES, type MatrixShape, SAMPLE_SHAPES, type SampleShape } from "../shapes.js";
 import { BOTH_STORAGES, type Call, call, casesOf, F32_ONLY, inTurn, type Placed, type Select, type SurveyCase, type Work } from "./case.js";
@@ -24,9 +23,9 @@ import { rowsLabel } from "./kernels.js";
 
 const matrixLabel = ({ size, columns }: MatrixShape): string => `[${size}, ${size}], ${columns} columns`;
 
-/** Positive definite: the Gram matrix of rows that are far apart. */
+/** Positive definite, its eigenvalues apart. */
 function positive(size: number): Tensor {
-  return gramSync({ x: numbers([size, 32], "f32"), kernel: kernels.rbf({ sigma: 0.5 }) });
+  return tensor(Float32Array.from(covarianceSync({ x: numbers([2 * size, size], "f32") }).covariance.data), [size, size]);
 }
 
 type Pair = { value: Call; pullBack: Call };

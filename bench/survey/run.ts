@@ -1,6 +1,5 @@
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { threads, useThreads } from "dpo-kernels";
+import { collectGarbage } from "../garbage.js";
 import { Placement } from "../inputs.js";
 import { type Timing, timingOf } from "../measure.js";
 import { type Call, operationOf, type SurveyCase } from "./case.js";
@@ -74,12 +73,6 @@ async function facesOf(call: Call): Promise<Faces> {
   return { sync: await timed(syncTimer(call)), async: await timed(asyncTimer(call)) };
 }
 
-/** Garbage of one case is GiBs that the next one needs. */
-const collectGarbage = (): void => {
-  setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
-};
-
 async function lineOf(one: SurveyCase, device: string): Promise<SurveyLine> {
   const placement = new Placement(device);
   const all = threads();
@@ -102,6 +95,7 @@ export async function runSurvey(cases: readonly SurveyCase[], device: string, ha
   for (const one of cases) {
     if (one.needs.every((operation) => has.includes(operation))) lines.push(await lineOf(one, device));
     else notRun[operationOf(one)] = (notRun[operationOf(one)] ?? 0) + 1;
+    // GiBs that the next case needs.
     collectGarbage();
   }
   return { lines, notRun };
