@@ -23,9 +23,11 @@ import { rowsLabel } from "./kernels.js";
 
 const matrixLabel = ({ size, columns }: MatrixShape): string => `[${size}, ${size}], ${columns} columns`;
 
-/** Positive definite, its eigenvalues apart. */
+/** Positive definite, its eigenvalues apart, for of repeated ones the vectors have no gradient. */
 function positive(size: number): Tensor {
-  return tensor(Float32Array.from(covarianceSync({ x: numbers([2 * size, size], "f32") }).covariance.data), [size, size]);
+  const { data } = covarianceSync({ x: numbers([2 * size, size], "f32") }).covariance;
+  for (let i = 0; i < size; i++) data[i * (size + 1)] = (data[i * (size + 1)] as number) + i;
+  return tensor(Float32Array.from(data), [size, size]);
 }
 
 type Pair = { value: Call; pullBack: Call };
