@@ -1,5 +1,9 @@
 import type { MachineRates } from "./ceilings.js";
+import { type Column, table } from "./markdown-table.js";
 import type { Timing } from "./measure.js";
+import { type Curve, scalingSection } from "./scaling-report.js";
+import type { Survey } from "./survey/run.js";
+import { surveySection } from "./survey/table.js";
 import type { Amount } from "./work.js";
 
 export interface Ceiling {
@@ -30,19 +34,14 @@ export interface Results {
   rows: Row[];
   /** Extra bytes at the peak, by operation; not measured on a device. */
   peakMemory?: Record<string, number>;
+  /** Every operation on every shape; absent from results that were saved before it was kept, as is the next. */
+  survey?: Survey;
+  scaling?: Curve[];
   /** The benchmarks that the backend cannot run, and the operations of theirs that it lacks. */
   notRun?: Record<string, string[]>;
 }
 
 const ms = ({ median, q20, q80 }: Timing) => `${median.toPrecision(3)} (${q20.toPrecision(3)}–${q80.toPrecision(3)})`;
-
-/** A column of a table. */
-export interface Column<Line> {
-  title: string;
-  cell(line: Line): string;
-  /** Left out where it says nothing. */
-  optional?: boolean;
-}
 
 const COLUMNS: readonly Column<Row>[] = [
   { title: "operation", cell: ({ operation }) => operation },
@@ -71,16 +70,6 @@ function rate(work: Amount, { median }: Timing): string {
   return `${threeDigits.format(count / median / 1e6)} ${unit}`;
 }
 
-export function table<Line>(all: readonly Column<Line>[], lines: readonly Line[]): string[] {
-  const columns = all.filter(({ cell, optional }) => !optional || lines.some((line) => cell(line) !== ""));
-  const row = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [
-    row(columns.map(({ title }) => title)),
-    `|${"---|".repeat(columns.length)}`,
-    ...lines.map((line) => row(columns.map(({ cell }) => cell(line)))),
-  ];
-}
-
 const CEILING_COLUMNS: readonly Column<MachineRates>[] = [
   { title: "threads", cell: ({ threads }) => String(threads) },
   { title: "copy, GB/s read and written", cell: ({ copy }) => threeDigits.format(copy) },
@@ -95,7 +84,7 @@ function memoryTable(peakMemory: Record<string, number>): string[] {
 }
 
 /** The results as a Markdown page. */
-export function markdown({ date, machine, ceilings, rows, peakMemory, notRun = {} }: Results): string {
+export function markdown({ date, machine, ceilings, rows, peakMemory, survey, scaling, notRun = {} }: Results): string {
   const description = Object.entries(machine).map(([name, value]) => `${name} ${value}`);
   return [
     "# Benchmark",
@@ -108,5 +97,7 @@ export function markdown({ date, machine, ceilings, rows, peakMemory, notRun = {
     ...(rows.length > 0 ? [...table(COLUMNS, rows), ""] : []),
     ...(peakMemory ? memoryTable(peakMemory) : []),
     ...Object.entries(notRun).flatMap(([name, lacks]) => [`Not run: ${name} (backend lacks ${lacks.join(", ")})`, ""]),
+    ...(survey ? surveySection(survey) : []),
+    ...(scaling ? scalingSection(scaling) : []),
   ].join("\n");
 }

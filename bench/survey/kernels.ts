@@ -32,30 +32,33 @@ export function fittedKernel(name: keyof typeof UNFITTED, { rows, depth }: Sampl
   return fitKernelSync({ kernel: UNFITTED[name](), embeddings: numbers([Math.min(MOST_FITTED, rows), depth], "f32", 1, 9) });
 }
 
-function pairWorks(name: keyof typeof UNFITTED): Work<EmbeddingShape>[] {
-  const inputs = (shape: EmbeddingShape, dtype: Storage, placed: Placed) => {
-    const { rows, depth } = shape;
-    return { ...placed({ u: numbers([rows, depth], dtype), v: numbers([rows, depth], dtype, 1, 2) }), kernel: fittedKernel(name, shape) };
+function pairInputs(name: keyof typeof UNFITTED, shape: EmbeddingShape, dtype: Storage, placed: Placed) {
+  const { rows, depth } = shape;
+  return { ...placed({ u: numbers([rows, depth], dtype), v: numbers([rows, depth], dtype, 1, 2) }), kernel: fittedKernel(name, shape) };
+}
+
+const PAIR_FACES = { sync: pairKernelSync, async: pairKernel };
+
+function pairValue(name: keyof typeof UNFITTED): Work<EmbeddingShape> {
+  return {
+    calls: ["pairKernel"],
+    what: `${name}, value`,
+    needs: [...OF_FIT, "pairKernel"],
+    prepare: (shape, dtype, placed) => call(PAIR_FACES, pairInputs(name, shape, dtype, placed), { out: { logK: touched([shape.rows], "f32") } }),
   };
-  const faces = { sync: pairKernelSync, async: pairKernel };
-  return [
-    {
-      calls: ["pairKernel"],
-      what: `${name}, value`,
-      needs: [...OF_FIT, "pairKernel"],
-      prepare: (shape, dtype, placed) => call(faces, inputs(shape, dtype, placed), { out: { logK: touched([shape.rows], "f32") } }),
+}
+
+export function pairValueAndGradients(name: keyof typeof UNFITTED): Work<EmbeddingShape> {
+  return {
+    calls: ["pairKernel"],
+    what: `${name}, value + gradients`,
+    needs: [...OF_FIT, "pairKernel", "pairKernelVjp"],
+    prepare: (shape, dtype, placed) => {
+      const { rows, depth } = shape;
+      const out = { logK: touched([rows], "f32"), ...placed({ u: touched([rows, depth], dtype), v: touched([rows, depth], dtype) }) };
+      return call(PAIR_FACES, { ...pairInputs(name, shape, dtype, placed), upstream: ones(rows) }, { out });
     },
-    {
-      calls: ["pairKernel"],
-      what: `${name}, value + gradients`,
-      needs: [...OF_FIT, "pairKernel", "pairKernelVjp"],
-      prepare: (shape, dtype, placed) => {
-        const { rows, depth } = shape;
-        const grads = placed({ u: touched([rows, depth], dtype), v: touched([rows, depth], dtype) });
-        return call(faces, { ...inputs(shape, dtype, placed), upstream: ones(rows) }, { out: { logK: touched([rows], "f32"), ...grads } });
-      },
-    },
-  ];
+  };
 }
 
 const RBF = kernels.rbf({ sigma: 1.4 });
@@ -67,15 +70,17 @@ function samples({ rows, depth }: SampleShape, dtype: Storage, placed: Placed) {
   };
 }
 
-const OF_SAMPLES: readonly Work<SampleShape>[] = [
-  {
-    calls: ["gram"],
-    what: "rbf, value",
-    prepare: (shape, dtype, placed) => {
-      const out = placed({ gram: touched([shape.rows, shape.rows], "f32") });
-      return call({ sync: gramSync, async: gram }, samples(shape, dtype, placed).args, { out });
-    },
+export const GRAM: Work<SampleShape> = {
+  calls: ["gram"],
+  what: "rbf, value",
+  prepare: (shape, dtype, placed) => {
+    const out = placed({ gram: touched([shape.rows, shape.rows], "f32") });
+    return call({ sync: gramSync, async: gram }, samples(shape, dtype, placed).args, { out });
   },
+};
+
+const OF_SAMPLES: readonly Work<SampleShape>[] = [
+  GRAM,
   {
     calls: ["gram", "gramVjp"],
     what: "rbf, value + gradients",
@@ -142,8 +147,9 @@ const OF_SAMPLES: readonly Work<SampleShape>[] = [
 ];
 
 export function kernelCases(select: Select): SurveyCase[] {
+  const ofPairs = (["rbf", "hmk"] as const).flatMap((name) => [pairValue(name), pairValueAndGradients(name)]);
   return [
-    ...casesOf({ shapes: select(EMBEDDING_SHAPES), dtypes: BOTH_STORAGES, label: rowsLabel }, [...pairWorks("rbf"), ...pairWorks("hmk")]),
+    ...casesOf({ shapes: select(EMBEDDING_SHAPES), dtypes: BOTH_STORAGES, label: rowsLabel }, ofPairs),
     ...casesOf({ shapes: select(SAMPLE_SHAPES), dtypes: BOTH_STORAGES, label: rowsLabel }, OF_SAMPLES),
   ];
 }

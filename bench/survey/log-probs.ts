@@ -94,17 +94,16 @@ const OF_LOGITS: readonly Work<LogitShape>[] = [
   },
 ];
 
-const OF_HEAD: readonly Work<HeadShape>[] = [
-  { calls: ["linearTokenLogProbs"], what: "value", prepare: (...args) => ofHead(...args).value },
-  {
-    calls: ["linearTokenLogProbs", "linearTokenLogProbsVjp"],
-    what: "value + gradients",
-    prepare: (...args) => {
-      const { value, pullBack } = ofHead(...args);
-      return inTurn(value, pullBack());
-    },
+const HEAD_VALUE: Work<HeadShape> = { calls: ["linearTokenLogProbs"], what: "value", prepare: (...args) => ofHead(...args).value };
+
+export const HEAD_VALUE_AND_GRADIENTS: Work<HeadShape> = {
+  calls: ["linearTokenLogProbs", "linearTokenLogProbsVjp"],
+  what: "value + gradients",
+  prepare: (...args) => {
+    const { value, pullBack } = ofHead(...args);
+    return inTurn(value, pullBack());
   },
-];
+};
 
 const OF_SEQUENCES: readonly Work<PairShape>[] = [
   { calls: ["sequenceLogProbs"], what: "value", prepare: (shape) => ofSequences(shape).value },
@@ -121,7 +120,7 @@ const OF_SEQUENCES: readonly Work<PairShape>[] = [
 export function logProbCases(select: Select): SurveyCase[] {
   return [
     ...casesOf({ shapes: select(LOGIT_SHAPES), dtypes: BOTH_STORAGES, label: logitLabel }, OF_LOGITS),
-    ...casesOf({ shapes: select(HEAD_SHAPES), dtypes: BOTH_STORAGES, label: headLabel }, OF_HEAD),
+    ...casesOf({ shapes: select(HEAD_SHAPES), dtypes: BOTH_STORAGES, label: headLabel }, [HEAD_VALUE, HEAD_VALUE_AND_GRADIENTS]),
     ...casesOf({ shapes: select(PAIR_SHAPES), dtypes: F32_ONLY, label: pairLabel }, OF_SEQUENCES),
   ];
 }

@@ -66,7 +66,7 @@ const OF_HEAD: readonly Work<HeadShape>[] = [
   },
 ];
 
-const LOSS: Work<PairShape> = {
+export const LOSS: Work<PairShape> = {
   calls: ["preferenceLoss"],
   what: "sigmoid, value + gradient",
   needs: ["preference"],

@@ -1,8 +1,9 @@
 import { threads, useThreads } from "dpo-kernels";
 import { collectGarbage } from "../garbage.js";
 import { Placement } from "../inputs.js";
-import { type Timing, timingOf } from "../measure.js";
+import type { Timing } from "../measure.js";
 import { type Call, operationOf, type SurveyCase } from "./case.js";
+import { timedAsync, timedSync } from "./timed.js";
 
 export interface Faces {
   sync: Timing;
@@ -28,49 +29,8 @@ export interface Survey {
   notRun: Record<string, number>;
 }
 
-const ROUNDS = 9;
-/** Milliseconds that all runs of a variant may take, the warming one among them. */
-const BUDGET = 700;
-/** A first run that takes longer is the only one. */
-const SLOW = 2000;
-/** Shorter calls are timed so many together that it takes about this long. */
-const SHORT = 0.5;
-const MOST_REPEATS = 100;
-
-/** Milliseconds of one of so many calls in a row. */
-type Timer = (repeats: number) => number | Promise<number>;
-
-function syncTimer({ sync }: Call): Timer {
-  return (repeats) => {
-    const begin = performance.now();
-    for (let i = 0; i < repeats; i++) sync();
-    return (performance.now() - begin) / repeats;
-  };
-}
-
-function asyncTimer(call: Call): Timer {
-  return async (repeats) => {
-    const begin = performance.now();
-    for (let i = 0; i < repeats; i++) await call.async();
-    return (performance.now() - begin) / repeats;
-  };
-}
-
-async function timed(timer: Timer): Promise<Timing> {
-  let spent = await timer(1);
-  if (spent > SLOW) return timingOf([spent]);
-  const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.round(SHORT / (await timer(1)))));
-  const times: number[] = [];
-  do {
-    const time = await timer(repeats);
-    times.push(time);
-    spent += time * repeats;
-  } while (times.length < ROUNDS && spent < BUDGET);
-  return timingOf(times);
-}
-
 async function facesOf(call: Call): Promise<Faces> {
-  return { sync: await timed(syncTimer(call)), async: await timed(asyncTimer(call)) };
+  return { sync: await timedSync(call), async: await timedAsync(call) };
 }
 
 async function lineOf(one: SurveyCase, device: string): Promise<SurveyLine> {

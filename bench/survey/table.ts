@@ -1,5 +1,5 @@
+import { type Column, table } from "../markdown-table.js";
 import type { Timing } from "../measure.js";
-import { type Column, table } from "../report.js";
 import type { Survey, SurveyLine } from "./run.js";
 
 const ms = ({ median, runs }: Timing): string => `${median.toPrecision(3)}${runs === 1 ? " ¹" : ""}`;
