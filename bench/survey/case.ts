@@ -44,15 +44,18 @@ export const BOTH_STORAGES: readonly Storage[] = ["f32", "bf16"];
 /** Of operations that take no 16-bit numbers. */
 export const F32_ONLY: readonly Storage[] = ["f32"];
 
+/** Of work that takes minutes on the largest head in both. */
+export const affordable = ({ name }: Shape): readonly Storage[] => (name === "LLM" ? F32_ONLY : BOTH_STORAGES);
+
 interface Over<S> {
   shapes: readonly S[];
-  dtypes: readonly Storage[];
+  dtypes: readonly Storage[] | ((shape: S) => readonly Storage[]);
   label(shape: S): string;
 }
 
 export function casesOf<S extends Shape>({ shapes, dtypes, label }: Over<S>, works: readonly Work<S>[]): SurveyCase[] {
   return shapes.flatMap((shape) =>
-    dtypes.flatMap((dtype) =>
+    (typeof dtypes === "function" ? dtypes(shape) : dtypes).flatMap((dtype) =>
       works.map(({ calls, what, needs = calls, prepare }) => ({
         calls,
         what,

@@ -1,6 +1,6 @@
 import { type Divergence, divergence, divergenceSync, divergences, linearDivergence, linearDivergenceSync } from "dpo-kernels";
 import { HEAD_SHAPES, type HeadShape, LOGIT_SHAPES, type LogitShape } from "../shapes.js";
-import { BOTH_STORAGES, call, casesOf, F32_ONLY, type Placed, type Select, type Storage, type SurveyCase, type Work } from "./case.js";
+import { affordable, BOTH_STORAGES, call, casesOf, F32_ONLY, type Placed, type Select, type Storage, type SurveyCase, type Work } from "./case.js";
 import { nearby, numbers, touched } from "./inputs.js";
 import { headLabel, logitLabel } from "./log-probs.js";
 
@@ -85,6 +85,6 @@ export function divergenceCases(select: Select): SurveyCase[] {
   return [
     ...casesOf({ shapes: select(LOGIT_SHAPES), dtypes: BOTH_STORAGES, label: logitLabel }, ofKinds),
     ...casesOf({ shapes: small, dtypes: F32_ONLY, label: logitLabel }, Object.entries<KindFor>(TRANSPORTS).flatMap(both)),
-    ...casesOf({ shapes: select(HEAD_SHAPES), dtypes: BOTH_STORAGES, label: headLabel }, OF_HEADS),
+    ...casesOf({ shapes: select(HEAD_SHAPES), dtypes: affordable, label: headLabel }, OF_HEADS),
   ];
 }

@@ -1,7 +1,19 @@
 import { DpoKernels, type ObjectiveInputs, type PolicyInput, preferenceLoss, preferenceLossSync, type StepOut } from "dpo-kernels";
 import { randomTargets } from "../inputs.js";
 import { HEAD_SHAPES, type HeadShape, LOGIT_SHAPES, type LogitShape, PAIR_SHAPES, type PairShape } from "../shapes.js";
-import { BOTH_STORAGES, type Call, call, casesOf, F32_ONLY, type Placed, type Select, type Storage, type SurveyCase, type Work } from "./case.js";
+import {
+  affordable,
+  BOTH_STORAGES,
+  type Call,
+  call,
+  casesOf,
+  F32_ONLY,
+  type Placed,
+  type Select,
+  type Storage,
+  type SurveyCase,
+  type Work,
+} from "./case.js";
 import { evenOffsets, numbers, touched } from "./inputs.js";
 import { headLabel, logitLabel, pairLabel } from "./log-probs.js";
 
@@ -82,6 +94,6 @@ export function preferenceCases(select: Select): SurveyCase[] {
   return [
     ...casesOf({ shapes: select(PAIR_SHAPES), dtypes: F32_ONLY, label: pairLabel }, [LOSS]),
     ...casesOf({ shapes: select(LOGIT_SHAPES), dtypes: BOTH_STORAGES, label: logitLabel }, OF_LOGITS),
-    ...casesOf({ shapes: select(HEAD_SHAPES), dtypes: BOTH_STORAGES, label: headLabel }, OF_HEAD),
+    ...casesOf({ shapes: select(HEAD_SHAPES), dtypes: affordable, label: headLabel }, OF_HEAD),
   ];
 }

@@ -8,6 +8,7 @@ const BUDGET = 700;
 const SLOW = 2000;
 /** Shorter calls are timed so many together that it takes about this long. */
 const SHORT = 0.5;
+const WARM = 20;
 const MOST_REPEATS = 100;
 
 /** Milliseconds of one of so many calls in a row. */
@@ -16,7 +17,9 @@ type Timer = (repeats: number) => number | Promise<number>;
 async function timed(timer: Timer): Promise<Timing> {
   let spent = await timer(1);
   if (spent > SLOW) return timingOf([spent]);
-  const repeats = spent > BUDGET ? 1 : Math.min(MOST_REPEATS, Math.max(1, Math.round(SHORT / (await timer(1)))));
+  // The first of short calls is many times slower than others.
+  const usual = spent > WARM ? spent : await timer(1);
+  const repeats = Math.min(MOST_REPEATS, Math.max(1, Math.round(SHORT / usual)));
   const times: number[] = [];
   do {
     const time = await timer(repeats);
