@@ -43,6 +43,13 @@ export interface Results {
 
 const ms = ({ median, q20, q80 }: Timing) => `${median.toPrecision(3)} (${q20.toPrecision(3)}–${q80.toPrecision(3)})`;
 
+const STAR = " ★";
+
+/** Whether PyTorch eager is not slower. */
+function outrun({ timing, peers }: Row): boolean {
+  return Object.entries(peers).some(([name, peer]) => name.startsWith("PyTorch eager") && peer.median <= timing.median);
+}
+
 const COLUMNS: readonly Column<Row>[] = [
   { title: "operation", cell: ({ operation }) => operation },
   { title: "what", cell: ({ what }) => what },
@@ -55,10 +62,10 @@ const COLUMNS: readonly Column<Row>[] = [
   { title: "bound", cell: ({ ceiling }) => (ceiling?.bound ? `≤ ${ceiling.bound} ×` : ""), optional: true },
   {
     title: "peers",
-    cell: ({ timing, peers }) =>
-      Object.entries(peers)
-        .map(([name, peer]) => `${name} ${ms(peer)}: ${(peer.median / timing.median).toFixed(1)} ×`)
-        .join("; "),
+    cell: (row) =>
+      Object.entries(row.peers)
+        .map(([name, peer]) => `${name} ${ms(peer)}: ${(peer.median / row.timing.median).toFixed(1)} ×`)
+        .join("; ") + (outrun(row) ? STAR : ""),
   },
 ];
 
@@ -95,6 +102,7 @@ export function markdown({ date, machine, ceilings, rows, peakMemory, survey, sc
     "Milliseconds: median (20 % to 80 % quantile) of interleaved runs. Peers: their time, and how many times ours it is.",
     "",
     ...(rows.length > 0 ? [...table(COLUMNS, rows), ""] : []),
+    ...(rows.some(outrun) ? [`${STAR.trim()}: PyTorch eager is not slower than this library.`, ""] : []),
     ...(peakMemory ? memoryTable(peakMemory) : []),
     ...Object.entries(notRun).flatMap(([name, lacks]) => [`Not run: ${name} (backend lacks ${lacks.join(", ")})`, ""]),
     ...(survey ? surveySection(survey) : []),
