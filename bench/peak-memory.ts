@@ -111,9 +111,14 @@ export function peakMemoryOf(name: string, extent: Extent, { rows, depth, vocabu
   return Number(execFileSync(process.execPath, [...process.execArgv, ...args], { encoding: "utf8" }));
 }
 
-/** Of everything that is measured, by name. */
-export function peakMemory(extent: Extent, shape: HeadShape): Record<string, number> {
-  const names = [...Object.keys(OPERATIONS), ...casesFor(extent).map(nameOf)];
+export const TABLE_MEMORY = Object.keys(OPERATIONS);
+
+export function surveyMemory(extent: Extent): string[] {
+  return casesFor(extent).map(nameOf);
+}
+
+/** By name. */
+export function peakMemory(names: readonly string[], extent: Extent, shape: HeadShape): Record<string, number> {
   return Object.fromEntries(names.map((name) => [name, peakMemoryOf(name, extent, shape)]));
 }
 
