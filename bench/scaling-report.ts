@@ -37,14 +37,18 @@ const COLUMNS: readonly Column<Curve>[] = [
   },
 ];
 
+const MEMORY_LIMITED = "Memory grows up to the memory limit, 56 MiB where none is given, and a few MiB a thread, and no further.";
+
 export function scalingSection(curves: readonly Curve[]): string[] {
   return [
     "## Scaling",
     "",
-    "Time with value and gradients, all threads. The exponent is that of a power law through the upper half of the points, by least squares on logarithms.",
+    "Medians, value and gradients where not said otherwise. The exponent is that of a power law through the upper half of the points, by least squares on",
+    "logarithms.",
     "",
     ...table(COLUMNS, curves),
     "",
+    ...(curves.some(({ points }) => points.some(({ bytes }) => bytes)) ? [MEMORY_LIMITED, ""] : []),
   ];
 }
 

@@ -101,7 +101,7 @@ const PLANS: readonly Plan[] = [
     shapeAt: (pairs) => ({ pairs, tokens: 1 }),
   }),
   plan({
-    name: "gram, rbf, two samples, D=256",
+    name: "gram, rbf, two samples, value, D=256",
     axis: "N",
     points: { full: doubling(256, 4096), tiny: [4, 8] },
     work: GRAM,
@@ -127,7 +127,7 @@ const TEAMS: readonly Team[] = [
     full: { ...HEAD, vocabulary: 32_000 },
     tiny: { rows: 4, depth: 8, vocabulary: 40 },
   }),
-  team("gram, rbf, [2048, 256]", GRAM, { full: { rows: 2048, depth: 256 }, tiny: { rows: 8, depth: 4 } }),
+  team("gram, rbf, value, [2048, 256]", GRAM, { full: { rows: 2048, depth: 256 }, tiny: { rows: 8, depth: 4 } }),
 ];
 
 function curveOf(name: string, axis: string, expected: number, points: CurvePoint[]): Curve {
