@@ -3,11 +3,12 @@ import { collectGarbage } from "../garbage.js";
 import { Placement } from "../inputs.js";
 import type { Timing } from "../measure.js";
 import { type Call, operationOf, type SurveyCase } from "./case.js";
-import { timedAsync, timedSync } from "./timed.js";
+import { SLOW, timedAsync, timedSync } from "./timed.js";
 
 export interface Faces {
   sync: Timing;
-  async: Timing;
+  /** Not of calls that take seconds, beside which the way to another thread is nothing. */
+  async?: Timing;
 }
 
 /** One case, timed. */
@@ -16,8 +17,9 @@ export interface SurveyLine {
   what: string;
   shape: string;
   dtype: string;
-  /** With one thread, and with as many as `threads`. */
-  one: Faces;
+  /** With one thread; not on a device, where the host's threads do nothing. */
+  one?: Faces;
+  /** With as many as `threads`. */
   all: Faces;
   threads: number;
 }
@@ -30,22 +32,28 @@ export interface Survey {
 }
 
 async function facesOf(call: Call): Promise<Faces> {
-  return { sync: await timedSync(call), async: await timedAsync(call) };
+  const sync = await timedSync(call);
+  return sync.median > SLOW ? { sync } : { sync, async: await timedAsync(call) };
+}
+
+async function withOneThread(call: Call): Promise<Faces> {
+  const all = threads();
+  useThreads(1);
+  try {
+    return await facesOf(call);
+  } finally {
+    useThreads(all);
+  }
 }
 
 async function lineOf(one: SurveyCase, device: string): Promise<SurveyLine> {
   const placement = new Placement(device);
-  const all = threads();
-  try {
-    const call = one.prepare(placement.placed);
-    const withAll = await facesOf(call);
-    useThreads(1);
-    const withOne = all === 1 ? withAll : await facesOf(call);
-    return { operation: operationOf(one), what: one.what, shape: one.shape, dtype: one.dtype, one: withOne, all: withAll, threads: all };
-  } finally {
-    useThreads(all);
-    placement.dispose();
-  }
+  const call = one.prepare(placement.placed);
+  const { what, shape, dtype } = one;
+  const line = { operation: operationOf(one), what, shape, dtype, all: await facesOf(call), threads: threads() };
+  const withOne = device === "cpu" && { one: await withOneThread(call) };
+  placement.dispose();
+  return { ...line, ...withOne };
 }
 
 /** @param has the operations of the backend */

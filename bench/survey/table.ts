@@ -2,17 +2,19 @@ import { type Column, table } from "../markdown-table.js";
 import type { Timing } from "../measure.js";
 import type { Survey, SurveyLine } from "./run.js";
 
-const ms = ({ median, runs }: Timing): string => `${median.toPrecision(3)}${runs === 1 ? " ¹" : ""}`;
+function ms(timing: Timing | undefined): string {
+  return timing ? `${timing.median.toPrecision(3)}${timing.runs === 1 ? " ¹" : ""}` : "–";
+}
 
 function columnsFor(threads: number): Column<SurveyLine>[] {
-  const many = `${threads} threads`;
+  const many = threads === 1 ? "all threads" : `${threads} threads`;
   return [
     { title: "operation", cell: ({ operation }) => operation },
     { title: "what", cell: ({ what }) => what },
     { title: "shape", cell: ({ shape }) => shape },
     { title: "dtype", cell: ({ dtype }) => dtype },
-    { title: "1 thread, Sync", cell: ({ one }) => ms(one.sync) },
-    { title: "1 thread, async", cell: ({ one }) => ms(one.async) },
+    { title: "1 thread, Sync", cell: ({ one }) => (one ? ms(one.sync) : ""), optional: true },
+    { title: "1 thread, async", cell: ({ one }) => (one ? ms(one.async) : ""), optional: true },
     { title: `${many}, Sync`, cell: ({ all }) => ms(all.sync) },
     { title: `${many}, async`, cell: ({ all }) => ms(all.async) },
   ];
@@ -23,7 +25,7 @@ export function surveySection({ lines, notRun }: Survey): string[] {
   return [
     "## Every operation",
     "",
-    "Milliseconds, medians; results are written to memory that is used again. ¹: one run.",
+    "Milliseconds, medians; results are written to memory that is used again. ¹: one run. –: a call takes seconds.",
     "",
     ...(lines.length > 0 ? table(columnsFor(lines[0]?.threads ?? 1), lines) : []),
     "",
