@@ -79,7 +79,7 @@ export function local(run: () => unknown): Variant {
 
 /** How often what takes seconds runs where others run `rounds` times: of the usual 15, so often that its median has an interval. */
 export function slowRounds(rounds: number): number {
-  return Math.ceil(0.4 * rounds);
+  return Math.max(1, Math.floor(0.4 * rounds));
 }
 
 /** Milliseconds of a run from which on a peer is slow. */
