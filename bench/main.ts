@@ -33,7 +33,7 @@ const PARTS: Record<string, (run: Run) => Promise<Partial<Results>>> = { table: 
 const QUICK_PARTS = "table,survey";
 
 const USAGE = `npm run bench -- [options]
-  --part NAME,...  only some of ${Object.keys(PARTS).join(", ")}
+  --part NAME,...  only some of ${Object.keys(PARTS).join(", ")} (default: all; with --op table)
   --op NAME,...    in the table only some of ${Object.keys(BENCHES).join(", ")}
   --backend NAME   as useBackend
   --shapes NAME    ${Object.keys(SIZES).join(" or ")} (to see that all of it runs; default: full)
@@ -139,8 +139,13 @@ function runOf(target: Target): Run {
   return { target, size, sizes, extent };
 }
 
+function defaultParts(): string | undefined {
+  if (options.op !== undefined) return "table";
+  return options.quick ? QUICK_PARTS : undefined;
+}
+
 async function measure(): Promise<Results> {
-  const parts = select("part", PARTS, options.part ?? (options.quick ? QUICK_PARTS : undefined));
+  const parts = select("part", PARTS, options.part ?? defaultParts());
   select("op", BENCHES, options.op);
   const run = runOf(selectTarget(options.backend));
   const onCpu = run.target.device === "cpu";
