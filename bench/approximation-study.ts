@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { featureErrorSync, fitKernelSync, kernels, nystromSync, randomFeaturesSync, type Tensor, tensor } from "dpo-kernels";
 import { svgOf } from "../examples/quickstart/svg.js";
 import { randomArray } from "./inputs.js";
+import { exponentOf } from "./slope.js";
 
 const [ROWS, WIDTH, CLUSTERS, SEEDS] = [1024, 64, 16, 5];
 const WIDTHS = [16, 32, 64, 128, 256, 512];
@@ -47,14 +48,6 @@ function study(x: Tensor): Record<string, Point[]> {
   );
 }
 
-/** Of ln error over ln width, by least squares. */
-function slopeOf(points: readonly Point[]): number {
-  const [xs, ys] = [points.map(({ width }) => Math.log(width)), points.map(({ mean }) => Math.log(mean))];
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const [mx, my] = [mean(xs), mean(ys)];
-  return mean(xs.map((x, i) => (x - mx) * ((ys[i] ?? my) - my))) / mean(xs.map((x) => (x - mx) ** 2));
-}
-
 function chartOf(results: Record<string, Point[]>): string {
   const option = {
     grid: { left: 64, right: 24, top: 64, bottom: 52 },
@@ -69,7 +62,7 @@ function chartOf(results: Record<string, Point[]>): string {
 function pageOf(results: Record<string, Point[]>): string {
   const show = (value: number): string => value.toPrecision(2);
   const line = ([name, points]: [string, Point[]]): string =>
-    `| ${name} | ${points.map(({ mean, least, most }) => `${show(mean)} (${show(least)}–${show(most)})`).join(" | ")} | ${slopeOf(points).toFixed(2)} |`;
+    `| ${name} | ${points.map(({ mean, least, most }) => `${show(mean)} (${show(least)}–${show(most)})`).join(" | ")} | ${exponentOf(points.map(({ width, mean }) => [width, mean])).toFixed(2)} |`;
   return [
     "# Approximate features",
     "",

@@ -5,7 +5,7 @@ import type { Timing } from "./measure.js";
 import type { Row } from "./report.js";
 
 export interface Chart {
-  /** The operation that its rows begin with. */
+  /** The operation that its rows begin with, or what it is over. */
   name: string;
   svg: string;
 }
@@ -17,7 +17,7 @@ const MARGIN = { top: 72, bottom: 52 };
 const OURS = "this library";
 const CEILING = "ceiling";
 /** Ours, the ceiling, then peers. */
-const COLORS = ["#2f6db3", "#555555", "#c8553d", "#3f8f5f", "#8f5fa8", "#b08a2e", "#4a9aa8"];
+export const COLORS = ["#2f6db3", "#555555", "#c8553d", "#3f8f5f", "#8f5fa8", "#b08a2e", "#4a9aa8"];
 
 /** A point of a series: milliseconds, and the line of the chart. */
 type Point = [number, string];
@@ -74,16 +74,22 @@ function seriesOf(rows: readonly Row[]) {
   ].filter(({ data }) => data.length > 0);
 }
 
+export function logAxis(name: string) {
+  return { type: "log", name, nameLocation: "middle", nameGap: 28, minorSplitLine: { show: true } };
+}
+
+/** A chart on a ground of its own, since pages may be dark. */
+export function pageOf(name: string, title: string, option: object, size: { width: number; height: number }): Chart {
+  const ground = { color: COLORS, backgroundColor: "#fff", title: { text: title, left: 16, top: 8, textStyle: { fontSize: 15 } } };
+  return { name, svg: svgOf({ ...ground, ...option }, size) };
+}
+
 function chartOf(name: string, rows: readonly Row[]): Chart {
   const height = MARGIN.top + MARGIN.bottom + ROW * rows.length;
   const option = {
-    color: COLORS,
-    // Pages may be dark.
-    backgroundColor: "#fff",
-    title: { text: name, left: 16, top: 8, textStyle: { fontSize: 15 } },
     legend: { top: 34, itemWidth: 14, itemGap: 20 },
     grid: { left: LABELS, right: 40, ...MARGIN },
-    xAxis: { type: "log", name: "milliseconds (logarithmic)", nameLocation: "middle", nameGap: 28, minorSplitLine: { show: true } },
+    xAxis: logAxis("milliseconds (logarithmic)"),
     yAxis: {
       type: "category",
       inverse: true,
@@ -93,7 +99,7 @@ function chartOf(name: string, rows: readonly Row[]): Chart {
     },
     series: seriesOf(rows),
   };
-  return { name, svg: svgOf(option, { width: WIDTH, height }) };
+  return pageOf(name, name, option, { width: WIDTH, height });
 }
 
 export function chartsOf(rows: readonly Row[]): Chart[] {

@@ -1,7 +1,8 @@
 /** How the times of two runs of the benchmarks differ, and whether that is more than their noise. No input, no output. */
 
+import { type Column, table } from "./markdown-table.js";
 import { type Interval, type Timing, timingOf } from "./measure.js";
-import { type Ceiling, type Column, type Results, type Row, table } from "./report.js";
+import type { Ceiling, Results, Row } from "./report.js";
 
 /** "by medians": one side has no interval, so nothing is known of its noise. */
 export type Verdict = "faster" | "slower" | "within noise" | "faster by medians" | "slower by medians" | "equal medians";

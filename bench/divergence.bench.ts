@@ -56,6 +56,7 @@ async function peersOf(
     for (const [name, variant] of Object.entries(peers)) all[`${kind}: ${name}`] = variant;
   };
   for (const kind of IN_PYTORCH) add(kind, await pytorch?.variants("divergence", { ...shape, kind }));
+  add("value", pytorch?.eager("divergence", { ...shape, kind: "kl", valueOnly: true }));
   for (const kind of IN_PROCESS) add(kind, inProcess?.divergence(kind, rows));
   return all;
 }
@@ -101,7 +102,7 @@ async function run(context: Context): Promise<Row[]> {
       row(`${name} bf16`, `bf16, ${name}, value + gradient`, { ...MOVED, dtype: "bf16" }, { ...MOVED, name: `${MOVED.name} in f32` }),
     ),
     ...VARIED.map((name) => row(`${name} near`, `f32, ${name}, value + gradient, rows 1e-4 apart`, MOVED)),
-    row("value", "f32, kl, value", READ),
+    row("value", "f32, kl, value", READ, READ, peersFor("value")),
   ];
 }
 

@@ -1,11 +1,8 @@
 import { DpoKernels, type Embeddings, fitKernelSync, type Kernel, kernels, type PolicyInput, type Tensor, zeros } from "dpo-kernels";
 import type { Bench, Context } from "./context.js";
 import { randomTargets, randomTensor } from "./inputs.js";
-import { interleave, local } from "./measure.js";
+import { interleave, local, slowRounds } from "./measure.js";
 import type { Row } from "./report.js";
-
-/** A step takes seconds. */
-const MOST_ROUNDS = 7;
 
 /** What the mixture of kernels adds to a whole step. */
 async function run(context: Context): Promise<Row[]> {
@@ -49,7 +46,8 @@ async function stepRow({ sizes, rounds, placed, ceilings }: Context, source: str
       plain: local(() => plain.lossAndGradSync({ policy, reference }, { out: { policy: out.policy } })),
       hmk: local(() => hmk.lossAndGradSync({ policy, reference, embeddings }, { out })),
     },
-    Math.min(rounds, MOST_ROUNDS),
+    // A step takes seconds.
+    slowRounds(rounds),
   );
   return {
     operation: "DpoKernels",

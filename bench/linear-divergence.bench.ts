@@ -17,16 +17,13 @@ async function run(context: Context): Promise<Row[]> {
     out: { values: zeros([rows], "f32"), hidden: zeros([rows, depth], "f32"), weight: zeros([vocabulary, depth], "f32") },
   });
   const step = (kind: Divergence) => local(() => linearDivergenceSync({ policy, reference, kind, upstream: 1 }, { out }));
-  const timings = await interleave(
-    { kl: step(divergences.kl()), js: step(divergences.js()) },
-    rounds,
-    await pytorch?.variantsOfHead("linearDivergence", { ...shape, kind: "js" }),
-  );
+  const kl = await interleave({ ours: step(divergences.kl()) }, rounds, pytorch?.eagerOfHead("linearDivergence", { ...shape, kind: "kl" }));
+  const js = await interleave({ ours: step(divergences.js()) }, rounds, await pytorch?.variantsOfHead("linearDivergence", { ...shape, kind: "js" }));
   const what = `N=${rows} D=${depth} V=${vocabulary} f32`;
   const four = against(context, FOUR, { ...FOUR, bound: 1.15 });
   return [
-    { operation: "linearDivergence", what: `${what}, kl, value + gradients`, timing: timings.kl, ...four, peers: {} },
-    { operation: "linearDivergence", what: `${what}, js, value + gradients`, timing: timings.js, ...four, peers: timings.peers },
+    { operation: "linearDivergence", what: `${what}, kl, value + gradients`, timing: kl.ours, ...four, peers: kl.peers },
+    { operation: "linearDivergence", what: `${what}, js, value + gradients`, timing: js.ours, ...four, peers: js.peers },
   ];
 }
 

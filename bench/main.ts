@@ -1,54 +1,51 @@
-import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { type Backend, BackendError, backends, threads, useBackend, zeros } from "dpo-kernels";
-import { buildCeilings, measureCeilings } from "./ceilings.js";
-import { chartsOf } from "./charts.js";
+import { threads } from "dpo-kernels";
+import { buildCeilings, measureMachine } from "./ceilings.js";
+import { type Chart, chartsOf } from "./charts.js";
+import { BENCHES, chosenRows, type Peers } from "./chosen-rows.js";
 import { compare, comparisonPage } from "./compare.js";
-import type { Bench, Context } from "./context.js";
-import { divergenceBench } from "./divergence.bench.js";
-import { gramBench } from "./gram.bench.js";
-import { hmkObjectiveBench } from "./hmk-objective.bench.js";
-import { type HeadShape, Placement } from "./inputs.js";
-import { linearDivergenceBench } from "./linear-divergence.bench.js";
-import { linearTokenLogProbsBench } from "./linear-token-log-probs.bench.js";
 import { FEWEST_RUNS } from "./measure.js";
-import { objectiveBench } from "./objective.bench.js";
-import { pairKernelBench } from "./pair-kernel.bench.js";
-import { MEASURED } from "./peak-memory.js";
+import { peakMemory, surveyMemory, TABLE_MEMORY } from "./peak-memory.js";
 import { InProcess } from "./peers/in-process.js";
 import { PyTorch } from "./peers/pytorch.js";
-import { preferenceBench } from "./preference.bench.js";
-import { markdown, type Results, type Row } from "./report.js";
+import { markdown, type Results } from "./report.js";
+import { scalingCurves } from "./scaling.js";
+import { scalingCharts } from "./scaling-report.js";
 import { SIZES, type Sizes } from "./sizes.js";
-import { tokenLogProbsBench } from "./token-log-probs.bench.js";
+import { type Extent, surveyCases } from "./survey/cases.js";
+import { runSurvey } from "./survey/run.js";
+import { Refusal, selectTarget, type Target } from "./target.js";
 
-const BENCHES: Record<string, Bench> = {
-  tokenLogProbs: tokenLogProbsBench,
-  linearTokenLogProbs: linearTokenLogProbsBench,
-  divergence: divergenceBench,
-  linearDivergence: linearDivergenceBench,
-  preferenceLoss: preferenceBench,
-  objective: objectiveBench,
-  hmkObjective: hmkObjectiveBench,
-  pairKernel: pairKernelBench,
-  gram: gramBench,
-};
+type SizeName = keyof typeof SIZES;
+
+/** What a run of part of the benchmarks is given. */
+interface Run {
+  target: Target;
+  size: SizeName;
+  sizes: Sizes;
+  extent: Extent;
+}
+
+const PARTS: Record<string, (run: Run) => Promise<Partial<Results>>> = { table: tablePart, survey: surveyPart, scaling: scalingPart };
+const QUICK_PARTS = "table,survey";
 
 const USAGE = `npm run bench -- [options]
-  --op NAME,...    only some of ${Object.keys(BENCHES).join(", ")}
+  --part NAME,...  only some of ${Object.keys(PARTS).join(", ")} (default: all; with --op table)
+  --op NAME,...    in the table only some of ${Object.keys(BENCHES).join(", ")}
   --backend NAME   as useBackend
   --shapes NAME    ${Object.keys(SIZES).join(" or ")} (to see that all of it runs; default: full)
-  --quick          fewer runs
+  --quick          fewer runs, small shapes, and neither scaling nor torch.compile
   --python FILE    a Python with torch, for comparison (default: python3)
   --from FILE      the results in this file instead of a run
-  --compare FILE   also say what is faster and slower than in these older results, and what is noise
-  --save NAME      write bench/results/NAME.json, .md and a chart of each operation as .svg`;
+  --compare FILE   also say what of the table is faster and slower than in these older results, and what is noise
+  --save NAME      write bench/results/NAME.json, .md and charts as .svg`;
 
 const { values: options } = parseArgs({
   options: {
+    part: { type: "string" },
     op: { type: "string" },
     backend: { type: "string", default: "auto" },
     shapes: { type: "string", default: "full" },
@@ -61,44 +58,19 @@ const { values: options } = parseArgs({
   },
 });
 
-/** What keeps the benchmarks from running, for whoever started them. */
-class Refusal extends Error {}
-
-/** The backend that runs the benchmarks, and where their tensors belong: "cpu", or the backend's device. */
-interface Target {
-  backend: Backend;
-  device: string;
-}
-
-type Peers = Pick<Context, "pytorch" | "inProcess">;
-
-function selectTarget(name: string): Target {
-  try {
-    useBackend(name);
-    const backend = backends().find(({ selected }) => selected) as Backend;
-    const fullName = [backend.name, backend.variant].filter((part) => part !== "").join(":");
-    const probe = zeros([1], "f32").toSync(fullName);
-    probe.dispose();
-    return { backend, device: probe.device };
-  } catch (error) {
-    if (error instanceof BackendError) throw new Refusal(error.message, { cause: error });
-    throw error;
-  }
-}
-
 function choose<T>(option: string, from: Readonly<Record<string, T>>, name: string): T {
   const chosen = Object.hasOwn(from, name) ? from[name] : undefined;
   if (chosen === undefined) throw new Refusal(`--${option} ${name}: expected one of ${Object.keys(from).join(", ")}\n${USAGE}`);
   return chosen;
 }
 
-/** The benchmarks of a list such as "gram,divergence", in its order; all of them without one. */
-function selectBenches(list: string | undefined): Record<string, Bench> {
-  if (list === undefined) return BENCHES;
-  return Object.fromEntries(list.split(",").map((name) => [name, choose("op", BENCHES, name.trim())]));
+/** Those of a list such as "gram,divergence", in its order; all of them without one. */
+function select<T>(option: string, from: Readonly<Record<string, T>>, list: string | undefined): Record<string, T> {
+  if (list === undefined) return from;
+  return Object.fromEntries(list.split(",").map((name) => [name.trim(), choose(option, from, name.trim())]));
 }
 
-function machine({ backend, device }: Target, { pytorch, inProcess }: Peers): Results["machine"] {
+function machine({ backend, device }: Target): Results["machine"] {
   return {
     processor: cpus()[0]?.model ?? "unknown",
     processors: cpus().length,
@@ -107,44 +79,47 @@ function machine({ backend, device }: Target, { pytorch, inProcess }: Peers): Re
     backend: `${backend.name} ${backend.variant}`.trim(),
     ...(device !== "cpu" && { device: backend.reason }),
     Node: process.versions.node,
-    PyTorch: pytorch?.version ?? "not found",
-    ...(inProcess?.tfjs && { "TensorFlow.js": inProcess.tfjs }),
   };
 }
 
 /** PyTorch on the same device as ours; none against a simulated one. */
 async function openPeers({ device }: Target): Promise<Peers> {
   return {
-    pytorch: device === "cpu" || device === "cuda" ? await PyTorch.open(options.python, device) : undefined,
+    pytorch: device === "cpu" || device === "cuda" ? await PyTorch.open(options.python, device, !options.quick) : undefined,
     inProcess: device === "cpu" ? await InProcess.open() : undefined,
   };
 }
 
-function peakMemory({ rows, depth, vocabulary }: HeadShape): Record<string, number> {
-  const script = fileURLToPath(new URL("peak-memory.ts", import.meta.url));
-  const bytes = (name: string) =>
-    Number(execFileSync(process.execPath, [...process.execArgv, script, name, ...[rows, depth, vocabulary].map(String)], { encoding: "utf8" }));
-  return Object.fromEntries(MEASURED.map((name) => [name, bytes(name)]));
+async function tablePart({ target, sizes, extent }: Run): Promise<Partial<Results>> {
+  const benches = select("op", BENCHES, options.op);
+  const peers = await openPeers(target);
+  const results = await chosenRows(benches, target, sizes, peers);
+  peers.pytorch?.close();
+  const { pytorch, inProcess } = peers;
+  return {
+    ...results,
+    machine: { PyTorch: pytorch?.version ?? "not found", ...(inProcess?.tfjs && { "TensorFlow.js": inProcess.tfjs }) },
+    ...(target.device === "cpu" && { peakMemory: peakMemory(TABLE_MEMORY, extent, sizes.head) }),
+  };
 }
 
-async function runBench(bench: Bench, { device }: Target, sizes: Sizes, peers: Peers): Promise<Row[]> {
-  const placement = new Placement(device);
-  // Ceilings are measured next to each bench, since the speed of a shared machine drifts.
-  const ceilings = device === "cpu" ? measureCeilings(sizes.head, threads()) : undefined;
-  const rounds = Math.min(sizes.rounds, options.quick ? FEWEST_RUNS : sizes.rounds);
-  const rows = await bench.run({ sizes, shape: sizes.head, rounds, placed: placement.placed, ceilings, ...peers });
-  placement.dispose();
-  peers.inProcess?.release();
-  return rows;
+async function surveyPart({ target, sizes, extent }: Run): Promise<Partial<Results>> {
+  const survey = await runSurvey(surveyCases(extent), target.device, target.backend.operations);
+  const measured = target.device === "cpu" && !options.quick;
+  return { survey, ...(measured && { peakMemory: peakMemory(surveyMemory(extent), extent, sizes.head) }) };
+}
+
+async function scalingPart({ target, size }: Run): Promise<Partial<Results>> {
+  return { scaling: await scalingCurves(size, target.device, target.backend.operations) };
 }
 
 function save(name: string, results: Results): void {
   const folder = fileURLToPath(new URL("results", import.meta.url));
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/${name}.json`, `${JSON.stringify(results, null, 2)}\n`);
-  const charts = chartsOf(results.rows).map(({ name: operation, svg }) => ({ operation, file: `${name}.${operation}.svg`, svg }));
-  for (const { file, svg } of charts) writeFileSync(`${folder}/${file}`, svg);
-  const pictures = charts.map(({ operation, file }) => `![${operation}](${file})\n`);
+  const charts: Chart[] = [...chartsOf(results.rows), ...scalingCharts(results.scaling ?? [])];
+  for (const chart of charts) writeFileSync(`${folder}/${name}.${chart.name}.svg`, chart.svg);
+  const pictures = charts.map((chart) => `![${chart.name}](${name}.${chart.name}.svg)\n`);
   writeFileSync(`${folder}/${name}.md`, [markdown(results), ...pictures].join("\n"));
 }
 
@@ -156,28 +131,40 @@ function readResults(file: string): Results {
   }
 }
 
+function runOf(target: Target): Run {
+  const all = choose("shapes", SIZES, options.shapes);
+  const size = options.shapes as SizeName;
+  const sizes = options.quick ? { ...all, rounds: Math.min(all.rounds, FEWEST_RUNS) } : all;
+  const extent = options.quick && size === "full" ? "small" : size;
+  return { target, size, sizes, extent };
+}
+
+function defaultParts(): string | undefined {
+  if (options.op !== undefined) return "table";
+  return options.quick ? QUICK_PARTS : undefined;
+}
+
 async function measure(): Promise<Results> {
-  const sizes = choose("shapes", SIZES, options.shapes);
-  const selected = selectBenches(options.op);
-  const target = selectTarget(options.backend);
-  const onCpu = target.device === "cpu";
+  const parts = select("part", PARTS, options.part ?? defaultParts());
+  select("op", BENCHES, options.op);
+  const run = runOf(selectTarget(options.backend));
+  const onCpu = run.target.device === "cpu";
   if (onCpu) buildCeilings();
-  const peers = await openPeers(target);
-  const rows: Row[] = [];
-  const notRun: Record<string, string[]> = {};
-  for (const [name, bench] of Object.entries(selected)) {
-    const lacks = bench.needs.filter((operation) => !target.backend.operations.includes(operation));
-    if (lacks.length > 0) notRun[name] = lacks;
-    else rows.push(...(await runBench(bench, target, sizes, peers)));
-  }
-  peers.pytorch?.close();
-  return {
+  const results: Results = {
     date: new Date().toISOString().slice(0, 10),
-    machine: machine(target, peers),
-    rows,
-    ...(onCpu && { peakMemory: peakMemory(sizes.head) }),
-    ...(Object.keys(notRun).length > 0 && { notRun }),
+    machine: machine(run.target),
+    ...(onCpu && { ceilings: measureMachine(run.sizes.head, threads()) }),
+    rows: [],
   };
+  for (const part of Object.values(parts)) merge(results, await part(run));
+  return results;
+}
+
+/** Takes in what a part has measured. */
+function merge(results: Results, { machine: more, peakMemory: bytes, ...others }: Partial<Results>): void {
+  Object.assign(results, others);
+  Object.assign(results.machine, more);
+  if (bytes) results.peakMemory = { ...results.peakMemory, ...bytes };
 }
 
 async function main(): Promise<void> {

@@ -15,7 +15,7 @@ async function run(context: Context): Promise<Row[]> {
   return results;
 }
 
-async function rowsOf(rows: number, { sizes, rounds, placed, ceilings }: Context): Promise<Row[]> {
+async function rowsOf(rows: number, { sizes, rounds, placed, ceilings, pytorch }: Context): Promise<Row[]> {
   const { width, fitted, pairs, fewestRounds } = sizes.pairKernel;
   /** Calls that are timed together where one takes microseconds. */
   const repeats = Math.max(1, Math.round(pairs / rows));
@@ -42,6 +42,7 @@ async function rowsOf(rows: number, { sizes, rounds, placed, ceilings }: Context
   const timings = await interleave(
     { rbfValue: step(rbf, false), hmkValue: step(hmk, false), rbf: step(rbf, true), hmk: step(hmk, true) },
     Math.max(rounds, fewestRounds),
+    pytorch?.eager("pairKernel", { rows, depth: width, vocabulary: 1, calls: repeats }),
   );
   const all = { rows: repeats * rows, depth: 1, vocabulary: width };
   const row = (name: "hmk" | "hmkValue", alone: "rbf" | "rbfValue", what: string, moved: { name: string; passes: number }): Row => ({
@@ -52,9 +53,17 @@ async function rowsOf(rows: number, { sizes, rounds, placed, ceilings }: Context
     ...(!ceilings && { work: amountOf(moved, all) }),
     peers: {},
   });
+  const gradients = { name: "one read of u and v + one write of their gradients", passes: 4 };
   return [
+    {
+      operation: "pairKernel",
+      what: `rbf, ${repeats} × [${rows}, ${width}] f32, values and gradients`,
+      timing: timings.rbf,
+      ...(!ceilings && { work: amountOf(gradients, all) }),
+      peers: timings.peers,
+    },
     row("hmkValue", "rbfValue", "values", { name: "one read of u and v", passes: 2 }),
-    row("hmk", "rbf", "values and gradients", { name: "one read of u and v + one write of their gradients", passes: 4 }),
+    row("hmk", "rbf", "values and gradients", gradients),
   ];
 }
 

@@ -5,7 +5,7 @@
 
 export type Use = "test" | "bench" | "both";
 
-interface Shape {
+export interface Shape {
   readonly name: string;
   readonly use: Use;
 }
@@ -35,6 +35,18 @@ export interface PairShape extends Shape {
   readonly tokens: number;
 }
 
+/** gram, mmd and features: samples [rows, depth]. */
+export interface SampleShape extends Shape {
+  readonly rows: number;
+  readonly depth: number;
+}
+
+/** Linear algebra: matrices [size, size], right-hand sides [size, columns]. */
+export interface MatrixShape extends Shape {
+  readonly size: number;
+  readonly columns: number;
+}
+
 /** Widths about those of vectors, of panels and of blocks, one less and one more. */
 const WIDTHS = [1, 15, 16, 17, 31, 767, 768, 769, 1023, 1024, 1025] as const;
 
@@ -50,7 +62,7 @@ export const LOGIT_SHAPES: readonly LogitShape[] = [
 ];
 
 export const HEAD_SHAPES: readonly HeadShape[] = [
-  { name: "LLM", rows: 1024, depth: 4096, vocabulary: 128_256, use: "bench" },
+  { name: "LLM", rows: 256, depth: 4096, vocabulary: 128_256, use: "bench" },
   { name: "small LLM", rows: 512, depth: 1024, vocabulary: 32_000, use: "bench" },
   { name: "LLM-like", rows: 20, depth: 64, vocabulary: 3001, use: "both" },
   { name: "awkward", rows: 41, depth: 33, vocabulary: 401, use: "both" },
@@ -78,6 +90,18 @@ export const PAIR_SHAPES: readonly PairShape[] = [
   { name: "awkward", pairs: 41, tokens: 31, use: "test" },
   { name: "one pair", pairs: 1, tokens: 9, use: "test" },
   { name: "two pairs", pairs: 2, tokens: 1, use: "test" },
+];
+
+export const SAMPLE_SHAPES: readonly SampleShape[] = [
+  { name: "encoder", rows: 2048, depth: 768, use: "bench" },
+  { name: "small sample", rows: 256, depth: 64, use: "both" },
+  { name: "awkward", rows: 41, depth: 33, use: "both" },
+];
+
+export const MATRIX_SHAPES: readonly MatrixShape[] = [
+  { name: "embedding", size: 768, columns: 128, use: "bench" },
+  { name: "landmarks", size: 128, columns: 16, use: "both" },
+  { name: "awkward", size: 41, columns: 3, use: "both" },
 ];
 
 /** The shapes of a list for one use. */

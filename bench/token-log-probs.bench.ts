@@ -31,10 +31,14 @@ async function run(context: Context): Promise<Row[]> {
   const others = { targets: randomTargets(rows, vocabulary), upstream: new Float32Array(rows).fill(1) };
   const both = placed({ logits: f32, out: { logits: zeros([rows, vocabulary], "f32") }, ...others });
   const bf16 = placed({ logits: bf16Of(f32), out: { logits: zeros([rows, vocabulary], "bf16") }, ...others });
-  const timings = await interleave(
-    { value: local(() => tokenLogProbsSync({ logits: both.logits, targets: both.targets })), both: local(step(both)), bf16: local(step(bf16)) },
+  const timings = await interleave({ both: local(step(both)), bf16: local(step(bf16)) }, rounds, {
+    ...(await pytorch?.variants("tokenLogProbs", shape)),
+    ...inProcess?.tokenLogProbs({ logits: f32, targets: others.targets }),
+  });
+  const value = await interleave(
+    { ours: local(() => tokenLogProbsSync({ logits: both.logits, targets: both.targets })) },
     rounds,
-    { ...(await pytorch?.variants("tokenLogProbs", shape)), ...inProcess?.tokenLogProbs({ logits: f32, targets: others.targets }) },
+    pytorch?.eager("tokenLogProbs", { ...shape, valueOnly: true }),
   );
   const what = `[${rows}, ${vocabulary}]`;
   const ofBoth = { operation: "tokenLogProbs", what: `${what} f32, value + pull-back`, timing: timings.both };
@@ -43,9 +47,9 @@ async function run(context: Context): Promise<Row[]> {
     {
       operation: "tokenLogProbs",
       what: `${what} f32, value`,
-      timing: timings.value,
+      timing: value.ours,
       ...against(context, { name: "one read of the logits", passes: 1 }, COPY),
-      peers: {},
+      peers: value.peers,
     },
     { ...ofBoth, ...against(context, TWO_CALLS, { ...COPY, bound: 2 }), peers: timings.peers },
     ...(aroundCaches ? [{ ...ofBoth, ceiling: aroundCaches, peers: {} }] : []),

@@ -1,7 +1,7 @@
 """Times of the same work in PyTorch: reads one JSON line per request from stdin, answers with one JSON line.
 
-Requests: {"work": one of WORK, "rows", "depth", "vocabulary", "runs"}, with "pairs" for the objective, "kind" (one of DIVERGENCES) for divergences,
-and "compiled" for a loss that goes through torch.compile. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"} or {"error": "..."}.
+Requests: {"work": one of WORK, "rows", "depth", "vocabulary", "runs"}, with "pairs" for objectives and losses, "kind" (one of DIVERGENCES) for divergences,
+"compiled" for a loss that goes through torch.compile, "valueOnly" for one without gradients, and "calls" for how many a run is made of. Answers: {"ms": [...]} or {"error": "..."}. The first line out is {"version", "threads"} or {"error": "..."}.
 
 Its argument is the device: cpu (default) or cuda.
 """
@@ -35,6 +35,19 @@ def compiled(request, loss):
     return torch.compile(loss, dynamic=False) if request.get("compiled") else loss
 
 
+def step_of(request, loss, leaves, *others):
+    """The loss and its gradients in `leaves`, or the loss alone."""
+
+    def value():
+        with torch.no_grad():
+            loss(*leaves, *others)
+
+    def both():
+        loss(*(leaf.detach().requires_grad_(True) for leaf in leaves), *others).backward()
+
+    return value if request.get("valueOnly") else both
+
+
 def copy(request):
     source = torch.randn(request["rows"], request["vocabulary"])
     target = torch.empty_like(source)
@@ -49,11 +62,7 @@ def token_log_probs(request):
     logits = torch.randn(request["rows"], request["vocabulary"])
     targets = torch.randint(0, request["vocabulary"], (request["rows"], 1))
     loss = compiled(request, lambda leaf, targets: log_probs(leaf, targets).sum())
-
-    def step():
-        loss(logits.detach().requires_grad_(True), targets).backward()
-
-    return step
+    return step_of(request, loss, [logits], targets)
 
 
 def head(request):
@@ -66,12 +75,12 @@ def head(request):
 def linear_token_log_probs(request):
     hidden, weight, targets = head(request)
     loss = compiled(request, lambda h, w, targets: log_probs(h @ w.T, targets).sum())
+    return step_of(request, loss, [hidden, weight], targets)
 
-    def step():
-        h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
-        loss(h, w, targets).backward()
 
-    return step
+def sigmoid_loss(policy, reference):
+    chosen, rejected = (policy - reference).chunk(2)
+    return (-F.logsigmoid(0.1 * (chosen - rejected))).mean()
 
 
 def objective(request):
@@ -80,17 +89,14 @@ def objective(request):
     reference = torch.full((2 * pairs,), -1000.0)
 
     def dpo(h, w, targets, reference):
-        ratios = log_probs(h @ w.T, targets).view(2 * pairs, -1).sum(1) - reference
-        chosen, rejected = ratios.chunk(2)
-        return (-F.logsigmoid(0.1 * (chosen - rejected))).mean()
+        return sigmoid_loss(log_probs(h @ w.T, targets).view(2 * pairs, -1).sum(1), reference)
 
-    loss = compiled(request, dpo)
+    return step_of(request, compiled(request, dpo), [hidden, weight], targets, reference)
 
-    def step():
-        h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
-        loss(h, w, targets, reference).backward()
 
-    return step
+def preference_loss(request):
+    policy, reference = (50 * torch.randn(2 * request["pairs"]) - 200 for _ in range(2))
+    return step_of(request, compiled(request, sigmoid_loss), [policy], reference)
 
 
 def kl(log_p, log_q):
@@ -117,12 +123,7 @@ def divergence_of_logits(request):
 def divergence(request):
     policy = 2 * torch.randn(request["rows"], request["vocabulary"])
     reference = policy + 0.7 * torch.randn_like(policy)
-    loss = compiled(request, divergence_of_logits(request))
-
-    def step():
-        loss(policy.detach().requires_grad_(True), reference).backward()
-
-    return step
+    return step_of(request, compiled(request, divergence_of_logits(request)), [policy], reference)
 
 
 def linear_divergence(request):
@@ -130,12 +131,17 @@ def linear_divergence(request):
     reference_weight = weight + 0.7 / math.sqrt(request["depth"]) * torch.randn_like(weight)
     of_logits = divergence_of_logits(request)
     loss = compiled(request, lambda h, w, reference: of_logits(h @ w.T, hidden @ reference.T))
+    return step_of(request, loss, [hidden, weight], reference_weight)
 
-    def step():
-        h, w = hidden.detach().requires_grad_(True), weight.detach().requires_grad_(True)
-        loss(h, w, reference_weight).backward()
 
-    return step
+def pair_kernel(request):
+    u, v, upstream = torch.randn(request["rows"], request["depth"]), torch.randn(request["rows"], request["depth"]), torch.randn(request["rows"])
+
+    def log_rbf(u, v, upstream):
+        squared = (F.normalize(u) - F.normalize(v)).square().sum(1)
+        return (upstream * squared / (-2 * 1.4**2)).sum()
+
+    return step_of(request, compiled(request, log_rbf), [u, v], upstream)
 
 
 def rbf(x, y):
@@ -160,8 +166,10 @@ WORK = {
     "tokenLogProbs": token_log_probs,
     "linearTokenLogProbs": linear_token_log_probs,
     "objective": objective,
+    "preferenceLoss": preference_loss,
     "divergence": divergence,
     "linearDivergence": linear_divergence,
+    "pairKernel": pair_kernel,
     "gram": gram,
 }
 
@@ -191,7 +199,8 @@ def main():
         for _ in range(request["runs"]):
             wait()
             begin = time.perf_counter()
-            steps[key]()
+            for _ in range(request.get("calls", 1)):
+                steps[key]()
             wait()
             times.append(1e3 * (time.perf_counter() - begin))
         print(json.dumps({"ms": times}), flush=True)
