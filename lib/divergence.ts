@@ -4,7 +4,7 @@ import { CentredGenerator } from "./divergences/own-generator.js";
 import { writeDivergence } from "./divergences/write-divergence.js";
 import { DTypeError, NonFiniteError, OutOfRangeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
-import { compound, type Steps } from "./native/operation.js";
+import { type AsyncOptions, compound, operation, type Steps } from "./native/operation.js";
 import { type LogitOptions, matrixShape, writeLogitOptions } from "./native/shared-arguments.js";
 import { asTensor, checkOut, checkShape, checkUsable, emptyOn, resultDType, Tensor, type VectorInput, zeros } from "./tensor.js";
 import { IGNORED_TARGET } from "./token-log-probs.js";
@@ -205,7 +205,13 @@ function* densityRatioSteps(call: Call): Steps<Tensor<"f64">> {
   return ratios;
 }
 
-const both = compound(divergenceSteps);
+const ofOneCall = operation(divergenceSteps);
+const ofSeveral = compound(divergenceSteps);
+
+/** One native call, unless only JavaScript can evaluate the generator. */
+function facesOf({ kind }: DivergenceArgs): typeof ofOneCall {
+  return typeof kind === "object" && kind !== null && "derivative" in kind ? ofSeveral : ofOneCall;
+}
 
 /**
  * D(p‖q) of every row, p = softmax(z'(policy)), q = softmax(z'(reference)), z' = softcap·tanh(z/softcap)/temperature, and with `upstream` its gradient in
@@ -218,6 +224,10 @@ const both = compound(divergenceSteps);
  * @throws ShapeError, DTypeError; OutOfRangeError for a parameter outside its range, a target outside 0..V−1, or a generator that is not convex;
  * NonFiniteError for NaN, +inf or a row of −inf only, and for the gradient of a row whose value is infinite (`index`: the row).
  */
-export const divergence = both.async;
+export async function divergence(args: DivergenceArgs, options?: DivergenceOut & AsyncOptions): Promise<DivergenceResult> {
+  return facesOf(args).async(args, options);
+}
 /** divergence on this thread. */
-export const divergenceSync = both.sync;
+export function divergenceSync(args: DivergenceArgs, options?: DivergenceOut): DivergenceResult {
+  return facesOf(args).sync(args, options);
+}
