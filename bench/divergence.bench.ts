@@ -96,7 +96,7 @@ async function run(context: Context): Promise<Row[]> {
   };
   return [
     ...Object.keys(KINDS).map((name) =>
-      row(name, `f32, ${name}, value + gradient`, MOVED, { ...MOVED, bound: name in ONE_PASS ? 1.6 : 2.2 }, peersFor(name)),
+      row(name, `f32, ${name}, value + gradient`, MOVED, { ...MOVED, bound: name in ONE_PASS ? 1.4 : 2 }, peersFor(name)),
     ),
     ...VARIED.map((name) =>
       row(`${name} bf16`, `bf16, ${name}, value + gradient`, { ...MOVED, dtype: "bf16" }, { ...MOVED, name: `${MOVED.name} in f32` }),

@@ -33,7 +33,7 @@ async function run({ sizes, rounds, placed, ceilings, pytorch }: Context): Promi
     await pytorch?.variants("gram", shape),
   );
   const own = { shape, ceilings: ceilings && measureCeilings(shape, ceilings.threads) };
-  const bounded = { ...THREE, bound: 1.2 };
+  const bounded = { ...THREE, bound: 1.15 };
   const what = `rbf, [${rows}, ${width}] f32`;
   return [
     { operation: "gram, gramVjp", what: `${what}, two samples`, timing: timings.two, ...against(own, THREE, bounded), peers: timings.peers },

@@ -20,7 +20,7 @@ async function run(context: Context): Promise<Row[]> {
   const kl = await interleave({ ours: step(divergences.kl()) }, rounds, pytorch?.eagerOfHead("linearDivergence", { ...shape, kind: "kl" }));
   const js = await interleave({ ours: step(divergences.js()) }, rounds, await pytorch?.variantsOfHead("linearDivergence", { ...shape, kind: "js" }));
   const what = `N=${rows} D=${depth} V=${vocabulary} f32`;
-  const four = against(context, FOUR, { ...FOUR, bound: 1.15 });
+  const four = against(context, FOUR, { ...FOUR, bound: 1.08 });
   return [
     { operation: "linearDivergence", what: `${what}, kl, value + gradients`, timing: kl.ours, ...four, peers: kl.peers },
     { operation: "linearDivergence", what: `${what}, js, value + gradients`, timing: js.ours, ...four, peers: js.peers },

@@ -36,7 +36,7 @@ async function run(context: Context): Promise<Row[]> {
       operation: "linearTokenLogProbs",
       what: `${what}, value + pull-back`,
       timing: timings.both,
-      ...against(context, FOUR, { ...FOUR, bound: 1.15 }),
+      ...against(context, FOUR, { ...FOUR, bound: 1.08 }),
       peers: timings.peers,
     },
   ];

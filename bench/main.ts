@@ -31,13 +31,15 @@ interface Run {
 
 const PARTS: Record<string, (run: Run) => Promise<Partial<Results>>> = { table: tablePart, survey: surveyPart, scaling: scalingPart };
 const QUICK_PARTS = "table,survey";
+/** With those of a whole batch a step takes seconds. */
+const FEW_PAIRS = 8;
 
 const USAGE = `npm run bench -- [options]
   --part NAME,...  only some of ${Object.keys(PARTS).join(", ")} (default: all; with --op table)
   --op NAME,...    in the table only some of ${Object.keys(BENCHES).join(", ")}
   --backend NAME   as useBackend
   --shapes NAME    ${Object.keys(SIZES).join(" or ")} (to see that all of it runs; default: full)
-  --quick          fewer runs, small shapes, and neither scaling nor torch.compile
+  --quick          fewer runs, small shapes, no scaling, and of the peers PyTorch eager alone
   --python FILE    a Python with torch, for comparison (default: python3)
   --from FILE      the results in this file instead of a run
   --compare FILE   also say what of the table is faster and slower than in these older results, and what is noise
@@ -86,7 +88,7 @@ function machine({ backend, device }: Target): Results["machine"] {
 async function openPeers({ device }: Target): Promise<Peers> {
   return {
     pytorch: device === "cpu" || device === "cuda" ? await PyTorch.open(options.python, device, !options.quick) : undefined,
-    inProcess: device === "cpu" ? await InProcess.open() : undefined,
+    inProcess: device === "cpu" && !options.quick ? await InProcess.open() : undefined,
   };
 }
 
@@ -131,10 +133,15 @@ function readResults(file: string): Results {
   }
 }
 
+function inHaste({ rounds, hmkObjective, ...others }: Sizes): Sizes {
+  const pairs = Math.min(hmkObjective.pairs, FEW_PAIRS);
+  return { ...others, rounds: Math.min(rounds, FEWEST_RUNS), hmkObjective: { ...hmkObjective, pairs } };
+}
+
 function runOf(target: Target): Run {
   const all = choose("shapes", SIZES, options.shapes);
   const size = options.shapes as SizeName;
-  const sizes = options.quick ? { ...all, rounds: Math.min(all.rounds, FEWEST_RUNS) } : all;
+  const sizes = options.quick ? inHaste(all) : all;
   const extent = options.quick && size === "full" ? "small" : size;
   return { target, size, sizes, extent };
 }

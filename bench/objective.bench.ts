@@ -40,7 +40,7 @@ async function run(context: Context): Promise<Row[]> {
     await pytorch?.variantsOfHead("objective", { ...shape, pairs }),
   );
   const what = `${pairs} pairs, N=${rows} D=${depth} V=${vocabulary} f32, loss and gradients`;
-  const three = against(context, THREE, { ...THREE, bound: 1.15 });
+  const three = against(context, THREE, { ...THREE, bound: 1.08 });
   return [
     { operation: "DpoKernels", what: `plain DPO, ${what}`, timing: timings.plain, ...three, peers: timings.peers },
     { operation: "DpoKernels", what: `hybrid with rbf, ${what}`, timing: timings.hybrid, ...three, peers: timings.peers },

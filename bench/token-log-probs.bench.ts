@@ -51,7 +51,7 @@ async function run(context: Context): Promise<Row[]> {
       ...against(context, { name: "one read of the logits", passes: 1 }, COPY),
       peers: value.peers,
     },
-    { ...ofBoth, ...against(context, TWO_CALLS, { ...COPY, bound: 2 }), peers: timings.peers },
+    { ...ofBoth, ...against(context, TWO_CALLS, { ...COPY, bound: 1.4 }), peers: timings.peers },
     ...(aroundCaches ? [{ ...ofBoth, ceiling: aroundCaches, peers: {} }] : []),
     {
       operation: "tokenLogProbs",
