@@ -117,7 +117,7 @@ export function* divergenceSteps(args: DivergenceArgs, { out = {} }: DivergenceO
   const { reduce, upstream } = rowReduction(args, rows);
   const { reduction, upstream: _, ...others } = args;
   const call: Call = { ...others, ...(upstream && { upstream }) };
-  const result = yield* "derivative" in args.kind ? ownGeneratorSteps(call, args.kind, out) : callSteps(call, out);
+  const result = yield* isOwnGenerator(args.kind) ? ownGeneratorSteps(call, args.kind, out) : callSteps(call, out);
   return { ...result, ...(reduce && { value: reduce(result.values) }) };
 }
 
@@ -208,9 +208,14 @@ function* densityRatioSteps(call: Call): Steps<Tensor<"f64">> {
 const ofOneCall = operation(divergenceSteps);
 const ofSeveral = compound(divergenceSteps);
 
+/** Of any value: its checks come later. */
+function isOwnGenerator(kind: Divergence): kind is OwnGeneratorDivergence {
+  return typeof kind === "object" && kind !== null && "derivative" in kind;
+}
+
 /** One native call, unless only JavaScript can evaluate the generator. */
 function facesOf({ kind }: DivergenceArgs): typeof ofOneCall {
-  return typeof kind === "object" && kind !== null && "derivative" in kind ? ofSeveral : ofOneCall;
+  return isOwnGenerator(kind) ? ofSeveral : ofOneCall;
 }
 
 /**

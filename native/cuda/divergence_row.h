@@ -271,8 +271,8 @@ class DivergenceRow {
 
 /// Kind: what is done with a row whose log-sum-exps are finite; see point_divergence.h.
 template <class S, class C, class Kind>
-__global__ __launch_bounds__(divergence_threads<C, Kind>(),
-                             1) void divergence_rows(DivergenceRows<S> rows, RowTeams teams, AnyLogitMap<C> map, Kind kind) {
+__global__ __launch_bounds__(divergence_threads<C, Kind>(), 1) void divergence_rows(DivergenceRows<S> rows, RowTeams teams,
+                                                                                   AnyLogitMap<C> map, Kind kind) {
   const std::int64_t parts = teams.parts.parts, end = (rows.count - rows.first) * parts;
   for (std::int64_t share = blockIdx.x; share < end; share += gridDim.x) {
     const std::int64_t index = share / parts, i = rows.first + index;
@@ -316,17 +316,13 @@ std::int64_t row_blocks(const DivergenceRows<S>& rows) {
 
 /// Whether several blocks may share a row: a kind says so when all that it wants of the row goes through DivergenceRow.
 template <class Kind>
-constexpr bool splits_rows() {
-  if constexpr (requires { Kind::kSplitsRows; }) return Kind::kSplitsRows;
-  return false;
-}
+concept SplitsRows = requires { requires Kind::kSplitsRows; };
 
 template <class S, class C, class Kind>
 void launch_rows(Call& call, const DivergenceRows<S>& rows, const dpo_logit_options& options, const Kind& kind) {
   const unsigned threads = rows.columns > 8192 ? divergence_threads<C, Kind>() : row_threads(rows.columns);
   const std::int64_t count = rows.count - rows.first;
-  RowTeams teams =
-      splits_rows<Kind>() ? RowTeams::of(call, count, rows.columns, kLeastRowBlocks) : RowTeams::of_one(rows.columns);
+  RowTeams teams = SplitsRows<Kind> ? RowTeams::of(call, count, rows.columns, kLeastRowBlocks) : RowTeams::of_one(rows.columns);
   const std::int64_t blocks = teams.parts.parts > 1 ? count * teams.parts.parts : row_blocks(rows);
   const Grid grid{{static_cast<unsigned>(blocks), 1, 1}, threads, row_shared_bytes<Kind>(threads)};
   for (; teams.launch < teams.launches(); ++teams.launch)
