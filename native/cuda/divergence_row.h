@@ -316,13 +316,17 @@ std::int64_t row_blocks(const DivergenceRows<S>& rows) {
 
 /// Whether several blocks may share a row: a kind says so when all that it wants of the row goes through DivergenceRow.
 template <class Kind>
-concept SplitsRows = requires { requires Kind::kSplitsRows; };
+constexpr bool splits_rows() {
+  if constexpr (requires { Kind::kSplitsRows; }) return Kind::kSplitsRows;
+  return false;
+}
 
 template <class S, class C, class Kind>
 void launch_rows(Call& call, const DivergenceRows<S>& rows, const dpo_logit_options& options, const Kind& kind) {
   const unsigned threads = rows.columns > 8192 ? divergence_threads<C, Kind>() : row_threads(rows.columns);
   const std::int64_t count = rows.count - rows.first;
-  RowTeams teams = SplitsRows<Kind> ? RowTeams::of(call, count, rows.columns, kLeastRowBlocks) : RowTeams::of_one(rows.columns);
+  RowTeams teams =
+      splits_rows<Kind>() ? RowTeams::of(call, count, rows.columns, kLeastRowBlocks) : RowTeams::of_one(rows.columns);
   const std::int64_t blocks = teams.parts.parts > 1 ? count * teams.parts.parts : row_blocks(rows);
   const Grid grid{{static_cast<unsigned>(blocks), 1, 1}, threads, row_shared_bytes<Kind>(threads)};
   for (; teams.launch < teams.launches(); ++teams.launch)
