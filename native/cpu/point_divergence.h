@@ -89,10 +89,10 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     const RowRatios<S, Map> ratios = Base::ratios(x, y, sums);
     const auto of_point = divergence_.template gradient<T>(found);
     Base::write(
-        x, sums, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+        x, sums, gradient, [ratios, of_point](std::int64_t i, auto n) __attribute__((always_inline)) {
           math::LogRatio<Vec<T>> r = ratios.at(i, n);
-          r.t = math::clamped_log_ratio<T>(r.t);
-          return PointGradient<T>{of_point.template at<E>(r), exp(r.lp)};
+          r.t = math::clamped_log_ratio<E>(r.t);
+          return PointGradient<T>{of_point.template at<E>(r), E::probability(r.lp)};
         });
     return result;
   }

@@ -51,10 +51,10 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
     __builtin_prefetch(x + count + i);
     __builtin_prefetch(y + count + i);
     const Vec<T> dx = map.scaled(cx - x_shift), dy = map.scaled(ys.at(i) - y_shift);
-    const Vec<T> ex = exp(dx), ey = exp(dy);
+    const Vec<T> ex = exp_no_overflow(dx), ey = exp_no_overflow(dy);
     x_sum[way] += ex;
     y_sum[way] += ey;
-    if constexpr (blends) first[way] += exp(blend_of(dx, dy) - blend_shift);
+    if constexpr (blends) first[way] += exp_no_overflow(blend_of(dx, dy) - blend_shift);
     if constexpr (of_x) first[way] += ex * (dx - dy);
     if constexpr (of_y) second[way] += ey * (dx - dy);
   });

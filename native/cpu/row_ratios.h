@@ -17,6 +17,9 @@ template <class T>
 struct VectorElementary {
   using Scalar = T;
   [[gnu::always_inline]] static Vec<T> exp(Vec<T> x) { return cpu::exp(x); }
+  [[gnu::always_inline]] static Vec<T> probability(Vec<T> x) { return cpu::exp_no_overflow(x); }
+  [[gnu::always_inline]] static Vec<T> min(Vec<T> a, Vec<T> b) { return cpu::min(a, b); }
+  [[gnu::always_inline]] static Vec<T> max(Vec<T> a, Vec<T> b) { return cpu::max(a, b); }
   [[gnu::always_inline]] static Vec<T> log1p(Vec<T> x) { return cpu::log1p(x); }
   [[gnu::always_inline]] static Vec<T> quotient(Vec<T> a, Vec<T> b) { return cpu::quotient(a, b); }
   [[gnu::always_inline]] static Vec<T> log1p_unit(Vec<T> x) { return cpu::log1p_unit(x); }

@@ -380,6 +380,7 @@ struct Constants<float> {
   // ln 2 in two parts; the first has few enough bits that its product with an exponent is exact without FMA.
   static constexpr float ln2_high = 0.693359375f;
   static constexpr float ln2_low = -2.12194440054690583e-4f;
+  static constexpr float ln2 = 0.693147180559945309f;
   static constexpr float exp_lowest = -87.33654f;
   static constexpr float exp_highest = 88.7228317f;
   static constexpr float exp_clamp_high = 89.0f;
@@ -468,6 +469,38 @@ template <class V>
   const V finite = x <= C::exp_highest ? scaled : x + std::numeric_limits<T>::infinity();
   return x < C::exp_lowest ? V{} : finite;
 #endif
+}
+
+namespace detail {
+
+/// x - n ln 2 for a whole number n.
+template <class V>
+[[gnu::always_inline]] inline V less_ln2(V x, V n) {
+  using C = Constants<Element<V>>;
+#if defined(__FP_FAST_FMAF)
+  // Fused, the product is exact, and ln 2 rounded to float is right to 1.9e-9.
+  if constexpr (std::same_as<Element<V>, float>) return x - n * C::ln2;
+#endif
+  return (x - n * C::ln2_high) - n * C::ln2_low;
+}
+
+}  // namespace detail
+
+/// e^x for x up to 88 for float and 709 for double; what larger ones give is unspecified. Within 1.25 ulp where the result is a
+/// normal number, for float and 2.8e-9 |x| of it beyond that. -inf gives 0, NaN gives NaN, and results below the smallest normal
+/// number are 0. A quarter faster than exp().
+template <class V>
+[[gnu::always_inline]] inline V exp_no_overflow(V x) {
+  using T = detail::Element<V>;
+  using C = detail::Constants<T>;
+  using Bits = Pack<typename C::Int, detail::pack_size<V>>;
+  constexpr auto one = C::bias << C::mantissa_bits;
+  const V rounded = x * C::log2_e + C::round;
+  const V r = detail::less_ln2(x, rounded - C::round);
+  const V p = (math::horner(r, C::exp_terms) * r + static_cast<T>(1)) * r + static_cast<T>(1);
+  // A product, since adding to the exponent would make numbers of some NaNs.
+  const V scale = std::bit_cast<V>((std::bit_cast<Bits>(rounded) << C::mantissa_bits) + one);
+  return x < C::exp_lowest ? V{} : p * scale;
 }
 
 /// ln x, within 1.1 ulp. 0 gives -inf, negative numbers and NaN give NaN, inf gives inf; denormals are right.

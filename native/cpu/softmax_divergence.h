@@ -42,8 +42,11 @@ struct PointSums {
 inline constexpr std::int64_t kTermsPerLane = 64;
 
 template <bool stores, class S, class Map, class Divergence>
-PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t columns, const Divergence& divergence,
+PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& row, std::int64_t columns, const Divergence& of_point,
                                    const WeightedPoints<compute_t<S>>& points) {
+  // Copies, so that what is stored cannot change them and they stay in registers.
+  const RowRatios<S, Map> ratios = row;
+  const Divergence divergence = of_point;
   using T = compute_t<S>;
   using E = VectorElementary<T>;
   const T infinity = std::numeric_limits<T>::infinity();
@@ -58,7 +61,7 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& ratios, std::int64_t
         highest = max(r.t, highest);
         lowest = min(r.t, lowest);
       }
-      r.t = math::clamped_log_ratio<T>(r.t);
+      r.t = math::clamped_log_ratio<E>(r.t);
       const auto ratio = math::ratio_of<E>(r);
       const math::PointTerms<Vec<T>> terms = divergence.template at<E>(ratio);
       term += terms.term;
@@ -117,7 +120,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
     if (result.state != RowState::finite) return result;
     const T slope = static_cast<T>(found.slope), mean = static_cast<T>(found.weight_sum);
     write(
-        x, normalizers, gradient, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+        x, normalizers, gradient, [points, slope, mean](std::int64_t i, auto n) __attribute__((always_inline)) {
           const Vec<T> p = load_lanes(points.p + i, n);
           return PointGradient<T>{slope * (load_lanes(points.weight + i, n) - p * mean), p};
         });
@@ -224,7 +227,10 @@ class SoftmaxDivergence : public DivergenceRow<S> {
 
   /// Returns Σ g.
   template <Write kind, class PointAt>
-  double write_points(const S* x, const RowGradient<S>& gradient, const PointAt& point_at) const {
+  double write_points(const S* x, const RowGradient<S>& gradient, const PointAt& of_point) const {
+    // Copies, as in sum_points.
+    const PointAt point_at = of_point;
+    const Map map = map_;
     const T upstream = static_cast<T>(gradient.upstream), target_upstream = static_cast<T>(gradient.target_upstream);
     Vec<T> block_sum = {};
     double sum = 0;
@@ -236,7 +242,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
             sum += static_cast<double>(horizontal_sum(block_sum));
             block_sum = Vec<T>{};
           }
-          const Vec<T> slope = map_.slope(map_.capped(load_lanes(x + i, n)));
+          const Vec<T> slope = map.slope(map.capped(load_lanes(x + i, n)));
           return (upstream * point.gradient - target_upstream * point.p) * slope;
         });
     return sum + static_cast<double>(horizontal_sum(block_sum));

@@ -99,7 +99,7 @@ double peaked_exp_sum(const CappedBlock<S, Map>& block, const Map& map, compute_
     const Vec<T> distance = map.scaled(capped - shift);
     const auto at_peak = distance == T(0);
     peaks += select(at_peak, broadcast(T(1)), Vec<T>{});
-    rest += select(at_peak, Vec<T>{}, exp(distance));
+    rest += select(at_peak, Vec<T>{}, exp_no_overflow(distance));
   });
   return static_cast<double>(horizontal_sum(peaks)) + static_cast<double>(horizontal_sum(rest));
 }
@@ -123,7 +123,7 @@ SoftmaxSums softmax_block(const S* row, std::int64_t count, const Map& map) {
     __builtin_prefetch(row + count +
                        i);  // the block after this one, most often: memory works while the exponentials are computed
     const Vec<T> distance = map.scaled(capped - shift);
-    const Vec<T> e = exp(distance);
+    const Vec<T> e = exp_no_overflow(distance);
     sums[way] += e;
     // Where e is 0 the distance may be −inf, and their product NaN.
     if constexpr (detail == Detail::all) weighted[way] += e * max(broadcast(T(-1000)), distance);
@@ -183,7 +183,7 @@ template <class T, class Map>
 class Softmax {
  public:
   Softmax(const Map& map, double log_sum_exp) : map_(map), log_sum_(log_sum_exp, map.factor) {}
-  Vec<T> operator()(Vec<T> capped) const { return exp(map_.scaled(log_sum_.below(capped))); }
+  Vec<T> operator()(Vec<T> capped) const { return exp_no_overflow(map_.scaled(log_sum_.below(capped))); }
 
  private:
   Map map_;
@@ -205,7 +205,7 @@ template <Storage S>
 
 /// to[0, count) = make(i, n), n elements at a time; n is AllLanes but for the ends of the row.
 template <Write write, class S, class Make>
-void write_row(S* to, std::int64_t count, const Make& make) {
+[[gnu::always_inline]] inline void write_row(S* to, std::int64_t count, const Make& make) {
   using T = compute_t<S>;
   constexpr std::int64_t kStep = lanes<T>;
   const auto partial = [&](std::int64_t i, std::int64_t n) {

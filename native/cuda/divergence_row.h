@@ -140,7 +140,7 @@ class DivergenceRow {
         const auto t = static_cast<double>(r.t);
         sums.highest = t > sums.highest ? t : sums.highest;
         sums.lowest = t < sums.lowest ? t : sums.lowest;
-        r.t = math::clamped_log_ratio<C>(r.t);
+        r.t = math::clamped_log_ratio<E>(r.t);
         const math::PointTerms<C> terms = at(i, r);
         sums.term += static_cast<double>(terms.term);
         sums.weight += static_cast<double>(terms.weight);
@@ -220,7 +220,7 @@ class DivergenceRow {
   __device__ __forceinline__ PointGradient<C> point_of(std::int64_t i, C zx, C zy, const Ratios& ratios,
                                                        const PointAt& point_at) const {
     math::LogRatio<C> r = ratios.at(zx, zy);
-    r.t = math::clamped_log_ratio<C>(r.t);
+    r.t = math::clamped_log_ratio<E>(r.t);
     return point_at(i, r);
   }
 

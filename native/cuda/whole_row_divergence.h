@@ -83,7 +83,7 @@ struct OrderedTransport {
         count,
         [&](std::int64_t j) {
           math::LogRatio<double> r = ratios.at(row.logits().policy(j), row.logits().reference(j));
-          r.t = math::clamped_log_ratio<double>(r.t);
+          r.t = math::clamped_log_ratio<E>(r.t);
           const math::Ratio<double> point = math::ratio_of<E>(r);
           return point.difference - excess * point.p;
         },

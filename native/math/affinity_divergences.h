@@ -88,7 +88,7 @@ struct AffinityDivergence {
     DPO_HD_INLINE V at(const LogRatio<V>& r) const {
       const V v = alpha_less_1 * r.t, distance = v - affinity_high, log_ratio = distance - affinity_low;
       const auto apart = log_ratio > 0;
-      const V p = E::exp(r.lp), exponent = r.lp + log_ratio;
+      const V p = E::probability(r.lp), exponent = r.lp + log_ratio;
       const ExpPair<V> pair = E::exp_pair(apart ? exponent : log_ratio);
       V power = pair.e;
       if constexpr (kPrecise) {

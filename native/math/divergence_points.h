@@ -15,6 +15,11 @@ template <class T>
 struct ScalarElementary {
   using Scalar = T;
   DPO_HD_INLINE static T exp(T x) { return std::exp(x); }
+  /// e^x of a log-probability: x may be above 0 by rounding only.
+  DPO_HD_INLINE static T probability(T x) { return std::exp(x); }
+  /// a < b ? a : b, so b when either is NaN; max likewise.
+  DPO_HD_INLINE static T min(T a, T b) { return a < b ? a : b; }
+  DPO_HD_INLINE static T max(T a, T b) { return a > b ? a : b; }
   DPO_HD_INLINE static T log1p(T x) { return std::log1p(x); }
   /// a/b for b between ½ and 4.
   DPO_HD_INLINE static T quotient(T a, T b) { return a / b; }
@@ -67,7 +72,7 @@ DPO_HD_INLINE Ratio<V> ratio_of(const LogRatio<V>& r) {
   const auto above = r.t >= 0;
   const V distance = above ? r.t : -r.t;
   const ExpPair<V> pair = E::exp_pair(-distance);
-  const V big = E::exp(above ? r.lp : r.lq);
+  const V big = E::probability(above ? r.lp : r.lq);
   const V small = big * pair.e, gap = big * pair.em1;
   return {r, distance, big, pair.e, pair.em1, above ? big : small, above ? small : big, above ? -gap : gap};
 }

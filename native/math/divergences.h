@@ -92,7 +92,7 @@ struct KullbackLeibler : SumOfTerms {
     T mean;
     template <class E, class V>
     DPO_HD_INLINE V at(const LogRatio<V>& r) const {
-      return E::exp(r.lp) * (r.t - mean);
+      return E::probability(r.lp) * (r.t - mean);
     }
   };
   template <class T>
@@ -121,7 +121,7 @@ struct ForwardKullbackLeibler : SumOfTerms {
   struct Gradient {
     template <class E, class V>
     DPO_HD_INLINE V at(const LogRatio<V>& r) const {
-      return E::exp(r.lp) - E::exp(r.lq);
+      return E::probability(r.lp) - E::probability(r.lq);
     }
   };
   template <class T>
@@ -151,8 +151,8 @@ struct Jeffreys : SumOfTerms {
     T mean;
     template <class E, class V>
     DPO_HD_INLINE V at(const LogRatio<V>& r) const {
-      const V p = E::exp(r.lp);
-      return p * (r.t - mean) + (p - E::exp(r.lq));
+      const V p = E::probability(r.lp);
+      return p * (r.t - mean) + (p - E::probability(r.lq));
     }
   };
   template <class T>

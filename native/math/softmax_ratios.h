@@ -107,11 +107,10 @@ class SoftmaxRatios {
 inline constexpr double log_ratio_limit = 1e30;
 
 /// t between the limits; where neither side has mass (t is NaN) any number will do.
-template <class T, class V>
+template <class E, class V>
 DPO_HD_INLINE V clamped_log_ratio(V t) {
-  const V most = V{} + static_cast<T>(log_ratio_limit), least = V{} - static_cast<T>(log_ratio_limit);
-  const V below = t < most ? t : most;
-  return below > least ? below : least;
+  const V most = V{} + static_cast<typename E::Scalar>(log_ratio_limit);
+  return E::max(E::min(t, most), -most);
 }
 
 }  // namespace dpo::math

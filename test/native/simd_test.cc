@@ -283,6 +283,40 @@ TYPED_TEST(SimdTest, Expm1OfSpecialValues) {
   }
 }
 
+TYPED_TEST(SimdTest, ExpNoOverflowIsWithinItsBound) {
+  using T = TypeParam;
+  const T low = std::nextafter(std::log(std::numeric_limits<T>::min()), T{0});
+  const T high = sizeof(T) == 4 ? T(88) : T(709);
+  // What ln 2 in one float costs, in units of the last place of the smallest mantissa.
+  const long double of_distance = sizeof(T) == 4 ? 2.8e-9L * 0x1p24L : 0.0L;
+  const auto excess = [&](const std::vector<T>& sample) {
+    long double most = 0;
+    for (const T x : sample) {
+      const long double error = worst_ulps<T>(
+          {{x}}, [](Vec<T> v) { return exp_no_overflow(v); }, [](long double exact) { return std::exp(exact); });
+      most = std::max(most, error - of_distance * std::fabs(static_cast<long double>(x)));
+    }
+    return most;
+  };
+  for (const auto& sample : {steps(low, high, 50000), steps(T(-2), T(2), 50000), negated(magnitudes(T(6), 20000))}) {
+    EXPECT_LT(excess(sample), 1.25L);
+  }
+}
+
+TYPED_TEST(SimdTest, ExpNoOverflowOfSpecialValues) {
+  using T = TypeParam;
+  const auto of = [](T x) { return in_every_lane([](Vec<T> v) { return exp_no_overflow(v); }, x, T{1}); };
+  for (const T x : {-kInf<T>, std::numeric_limits<T>::lowest(), T(-1e30), T(-1e4), std::log(std::numeric_limits<T>::min()) - 1}) {
+    EXPECT_EQ(of(x), T{0}) << x;
+    EXPECT_FALSE(std::signbit(of(x))) << x;
+  }
+  for (const T x : {T{0}, -T{0}, std::numeric_limits<T>::denorm_min(), -std::numeric_limits<T>::min()}) EXPECT_EQ(of(x), T{1});
+  EXPECT_TRUE(std::isnan(of(kInf<T>)));
+  for (const T nan : nans<T>()) {
+    EXPECT_TRUE(std::isnan(of(nan)));
+  }
+}
+
 TYPED_TEST(SimdTest, ExpPairIsWithinItsBounds) {
   using T = TypeParam;
   const auto worst_e = [](const std::vector<std::vector<T>>& samples) {
