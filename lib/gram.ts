@@ -4,7 +4,7 @@ import { kernelGradientResults, writeKernel } from "./kernels/write-kernel.js";
 import { describe, Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, resultDType, type Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkOut, checkShape, inShape, resultDType, type Tensor, type VectorInput } from "./tensor.js";
 
 /** How distances are computed; see gram. */
 export type GramAccuracy = "gemm" | "exact";
@@ -130,7 +130,7 @@ export function* gramReduceSteps(args: GramReduceArgs, { out }: GramReduceOut): 
   if (target !== undefined) checkOut("out.sums", target, resultDType(args.x.dtype), shape);
   const sums = frame.result("out.sums", resultDType(args.x.dtype), [rows, columns.shape[1] ?? 1], target && columnsOf("out.sums", target), columns);
   yield frame;
-  return target ?? sums.reshape(shape);
+  return target ?? inShape(sums, shape);
 }
 
 export function* gramReduceVjpSteps(args: GramReduceVjpArgs, { out }: GramReduceVjpOut): Steps<GramReduceGradients> {
@@ -146,7 +146,7 @@ export function* gramReduceVjpSteps(args: GramReduceVjpArgs, { out }: GramReduce
   if (target !== undefined) checkOut("out.vectors", target, resultDType(args.x.dtype), given.shape);
   const ofVectors = frame.result("out.vectors", resultDType(args.x.dtype), columns.shape, target && columnsOf("out.vectors", target), columns);
   yield frame;
-  return { ...grads(), vectors: target ?? ofVectors.reshape(given.shape) };
+  return { ...grads(), vectors: target ?? inShape(ofVectors, given.shape) };
 }
 
 const forward = operation(gramSteps);

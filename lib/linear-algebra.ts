@@ -2,7 +2,7 @@ import { OutOfRangeError, ShapeError } from "./errors.js";
 import { describe, Frame } from "./native/frame.js";
 import { operation, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, checkUsable, ofTensor, type Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkUsable, inShape, ofTensor, type Tensor, type VectorInput } from "./tensor.js";
 
 export interface CholeskyArgs {
   /** [D, D] f32 f64, symmetric: the lower triangle is read. */
@@ -126,7 +126,7 @@ export function* solveTriangularSteps({ a, b, ...options }: SolveTriangularArgs,
   writeTriangularOptions(frame, options);
   const x = frame.result("out.x", a.dtype, right.shape, out.x && columnsLike("out.x", ofTensor("out.x", out.x), given), right);
   yield frame;
-  return out.x ?? x.reshape(given.shape);
+  return out.x ?? inShape(x, given.shape);
 }
 
 const solveTriangularFaces = operation(solveTriangularSteps);
@@ -174,7 +174,7 @@ function* solveTriangularVjpSteps(
   const gradA = frame.result("out.a", a.dtype, shape, out.a, a);
   const gradB = frame.result("out.b", a.dtype, solution.shape, out.b && columnsLike("out.b", ofTensor("out.b", out.b), given), solution);
   yield frame;
-  return { a: gradA, b: out.b ?? gradB.reshape(given.shape) };
+  return { a: gradA, b: out.b ?? inShape(gradB, given.shape) };
 }
 
 const solveTriangularVjpFaces = operation(solveTriangularVjpSteps);

@@ -2,6 +2,7 @@ import { allocateMemory, type DeviceMemory, elementsOf, elementsOfSync, moveTo, 
 import { BackendError, DisposedError, DTypeError, MemoryError, ShapeError } from "./errors.js";
 import type { NativeMemory } from "./native/addon.js";
 import type { AsyncOptions } from "./native/operation.js";
+import { type ResultMemory, releaseResult, resultMemory, takeKept } from "./result-memory.js";
 
 /** Element types. f16 and bf16 are storage only: arithmetic on them is in f32. */
 export type DType = "f32" | "f64" | "f16" | "bf16" | "i32";
@@ -36,8 +37,10 @@ export class Tensor<D extends DType = DType> {
   /** Where the elements are: "cpu", the host's memory, or the backend on whose device they are, such as "cuda". */
   readonly device: string;
   #elements: DataOf<D> | DeviceMemory | undefined;
+  readonly #result: ResultMemory | undefined;
 
-  constructor(elements: DataOf<D> | DeviceMemory, shape: readonly number[], dtype: D) {
+  /** @param result of elements in the host's memory that the library itself has allocated */
+  constructor(elements: DataOf<D> | DeviceMemory, shape: readonly number[], dtype: D, result?: ResultMemory) {
     this.dtype = dtype;
     this.size = sizeOf(shape);
     this.shape = Object.freeze([...shape]);
@@ -50,6 +53,8 @@ export class Tensor<D extends DType = DType> {
       this.device = elements.shared.backend;
       elements.shared.users++;
     }
+    if (result !== undefined) result.users++;
+    this.#result = result;
     this.#elements = elements;
   }
 
@@ -103,7 +108,7 @@ export class Tensor<D extends DType = DType> {
   reshape(shape: readonly number[]): Tensor<D> {
     const size = sizeOf(shape);
     if (size !== this.size) throw new ShapeError(`shape [${shape.join(", ")}] holds ${size} elements, the data ${this.size}`);
-    return new Tensor(this.#live(), shape, this.dtype);
+    return new Tensor(this.#live(), shape, this.dtype, this.#result);
   }
 
   /** Rows `begin` to `end` (excluded) along the first axis, as a view of the same memory. */
@@ -117,13 +122,18 @@ export class Tensor<D extends DType = DType> {
     const part = ArrayBuffer.isView(elements)
       ? (elements.subarray(begin * width, end * width) as DataOf<D>)
       : { ...elements, offset: elements.offset + begin * width * bytesPerElement(this.dtype) };
-    return new Tensor(part, [end - begin, ...rest], this.dtype);
+    return new Tensor(part, [end - begin, ...rest], this.dtype, this.#result);
   }
 
-  /** Lets go of the memory; that of a device is free again when no tensor and no running call uses it. Using the tensor afterwards throws DisposedError. */
+  /**
+   * Lets go of the memory; that of a device is free again when no tensor and no running call uses it. Likewise the memory of a large result
+   * in the host's, which then goes to results to come: typed arrays over it become empty. Using the tensor afterwards throws DisposedError.
+   */
   dispose(): void {
-    if (this.#elements !== undefined && !ArrayBuffer.isView(this.#elements)) releaseMemory(this.#elements);
+    if (this.#elements === undefined) return;
+    if (!ArrayBuffer.isView(this.#elements)) releaseMemory(this.#elements);
     this.#elements = undefined;
+    if (this.#result !== undefined) releaseResult(this.#result);
   }
 
   #live(): DataOf<D> | DeviceMemory {
@@ -188,20 +198,38 @@ export function tensor(data: TensorData, shape: readonly number[], dtype: DType 
 
 /** A tensor of zeros. */
 export function zeros<D extends DType>(shape: readonly number[], dtype: D): Tensor<D> {
+  return new Tensor(allocateArray(sizeOf(shape), dtype), shape, dtype);
+}
+
+function allocateArray<D extends DType>(size: number, dtype: D): DataOf<D> {
   const ArrayClass = arrayOf(dtype);
-  const size = sizeOf(shape);
   try {
-    return new Tensor(new ArrayClass(size) as DataOf<D>, shape, dtype);
+    return new ArrayClass(size) as DataOf<D>;
   } catch (cause) {
     if (cause instanceof RangeError) throw new MemoryError(`no memory for a tensor of ${size} elements`, { cause });
     throw cause;
   }
 }
 
+/** A tensor in the host's memory whose elements are yet to be written. */
+function emptyOnHost<D extends DType>(shape: readonly number[], dtype: D): Tensor<D> {
+  const size = sizeOf(shape);
+  const kept = takeKept(size * bytesPerElement(dtype));
+  const elements = kept === undefined ? allocateArray(size, dtype) : (new (arrayOf(dtype))(kept, 0, size) as DataOf<D>);
+  return new Tensor(elements, shape, dtype, resultMemory(elements.buffer));
+}
+
 /** A tensor whose elements are yet to be written, on a device or in the host's memory ("cpu"). */
 export function emptyOn<D extends DType>(device: string, shape: readonly number[], dtype: D): Tensor<D> {
   const memory = device === "cpu" ? undefined : allocateMemory(device, sizeOf(shape) * bytesPerElement(dtype));
-  return memory === undefined ? zeros(shape, dtype) : new Tensor(memory, shape, dtype);
+  return memory === undefined ? emptyOnHost(shape, dtype) : new Tensor(memory, shape, dtype);
+}
+
+/** A result that nobody has seen yet in the shape that its caller expects. */
+export function inShape<D extends DType>(result: Tensor<D>, shape: readonly number[]): Tensor<D> {
+  const shaped = result.reshape(shape);
+  result.dispose(); // else the memory would seem to have two users
+  return shaped;
 }
 
 /** What operations take for a vector: a tensor, or a typed array standing for one of rank 1. */

@@ -1,4 +1,5 @@
 import { errorOf } from "../errors.js";
+import { pinBuffer } from "../result-memory.js";
 import { memoryOf, Tensor } from "../tensor.js";
 import { addon, type NativeMemory } from "./addon.js";
 
@@ -12,6 +13,13 @@ function memoryWithin(value: unknown, found: NativeMemory[] = []): NativeMemory[
     for (const part of Object.values(value)) memoryWithin(part, found);
   }
   return found;
+}
+
+/** Keeps the memory of tensors and typed arrays in `value` out of new results, for a call that may outlive what is disposed of meanwhile. */
+export function pinMemory(value: unknown): void {
+  for (const memory of memoryWithin(value)) {
+    if (ArrayBuffer.isView(memory) && memory.buffer instanceof ArrayBuffer) pinBuffer(memory.buffer);
+  }
 }
 
 /**

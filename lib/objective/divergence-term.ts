@@ -5,7 +5,7 @@ import { linearDivergenceSteps } from "../linear-divergence.js";
 import { describe } from "../native/frame.js";
 import type { Steps } from "../native/operation.js";
 import type { LinearHead } from "../native/shared-arguments.js";
-import { Tensor } from "../tensor.js";
+import { inShape, Tensor } from "../tensor.js";
 import { IGNORED_TARGET } from "../token-log-probs.js";
 import type { HiddenInput, LogitsInput, PolicyGradients, PolicyInput, Rows } from "./inputs.js";
 import type { BatchDivergence, DivergenceTerm, PolicyOut, PulledBack } from "./parts.js";
@@ -154,7 +154,7 @@ function* ofLogits(input: LogitsInput, pair: SourcePair, options: DivergenceOpti
   const { logits } = flatLogitsOut(out, input, pair.policy.rows);
   const args = { ...options, policy: pair.policy.rows.matrix, reference: pair.reference.rows.matrix };
   const { values, gradPolicy } = yield* divergenceSteps(args, { out: logits ? { gradPolicy: logits } : {} });
-  return { values, ...(gradPolicy && { grads: { logits: out.logits ?? gradPolicy.reshape(input.logits.shape) } }) };
+  return { values, ...(gradPolicy && { grads: { logits: out.logits ?? inShape(gradPolicy, input.logits.shape) } }) };
 }
 
 function* ofHeads(input: HiddenInput, pair: SourcePair, options: DivergenceOptions, out: PolicyOut): Steps<RowDivergences> {

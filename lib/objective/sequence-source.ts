@@ -5,7 +5,7 @@ import { describe } from "../native/frame.js";
 import type { Steps } from "../native/operation.js";
 import type { HeadGradients, LinearHead, LogitOptions, TokenLogProbs } from "../native/shared-arguments.js";
 import { sequenceLogProbsSteps, sequenceLogProbsVjpSteps } from "../sequence-log-probs.js";
-import { asTensor, checkOut, type Tensor, type VectorInput } from "../tensor.js";
+import { asTensor, checkOut, inShape, type Tensor, type VectorInput } from "../tensor.js";
 import { IGNORED_TARGET, tokenLogProbsSteps, tokenLogProbsVjpSteps } from "../token-log-probs.js";
 import {
   type HiddenInput,
@@ -92,7 +92,7 @@ function* ofLogits(input: LogitsInput, options: SourceOptions, layout: Partial<T
       const tokenUpstream = yield* pullBackTokens(upstream, rows, options);
       const flat = flatLogitsOut(out, input, rows);
       const grads = yield* tokenLogProbsVjpSteps({ ...args, logSumExp: tokens.logSumExp, upstream: tokenUpstream }, { out: flat });
-      return { logits: out.logits ?? grads.logits.reshape(input.logits.shape) };
+      return { logits: out.logits ?? inShape(grads.logits, input.logits.shape) };
     },
   };
 }
@@ -131,7 +131,7 @@ export function flatHeadOut(out: Partial<HeadGradients>, { hidden }: HiddenInput
 
 /** Gradients of a head with `hidden` in the shape it was given in. */
 export function shapedHeadGradients(grads: HeadGradients, input: HiddenInput, out: Partial<HeadGradients>): HeadGradients {
-  return { ...grads, hidden: out.hidden ?? grads.hidden.reshape(input.hidden.shape) };
+  return { ...grads, hidden: out.hidden ?? inShape(grads.hidden, input.hidden.shape) };
 }
 
 export function logitOptions({ temperature, softcap }: SourceOptions): LogitOptions {

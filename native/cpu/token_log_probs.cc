@@ -40,24 +40,31 @@ dpo_status forward(dpo_job* job, const dpo_token_log_probs_args& args) {
   return DPO_OK;
 }
 
-/// Looks at every logit before anything is written, since a failing call leaves its results as they were.
+/// Finds the first row of a call with a logit that is NaN or +inf. Rows may be looked at by several threads.
 template <class S>
-dpo_status check_logits(dpo_job* job, const dpo_tensor& logits, const dpo_tensor& targets, const RowChunks& chunks) {
-  const std::int64_t rows = logits.shape[0], vocabulary = logits.shape[1];
-  std::atomic<std::int64_t> first_bad_row{rows};
-  const dpo_status status = parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
-    chunks.for_each(chunk, [&](std::int64_t row) {
-      if (data<std::int32_t>(targets)[row] == DPO_IGNORED_TARGET ||
-          all_below_infinity(data<S>(logits) + row * vocabulary, vocabulary))
-        return;
-      std::int64_t known = first_bad_row.load();
-      while (row < known && !first_bad_row.compare_exchange_weak(known, row)) {
-      }
-    });
-  });
-  if (status != DPO_OK) return status;
-  return first_bad_row < rows ? nonfinite_logit<S>(job, "logits", logits, first_bad_row) : DPO_OK;
-}
+class LogitCheck {
+ public:
+  explicit LogitCheck(const dpo_token_log_probs_vjp_args& args) : args_(args), first_bad_row_(args.logits.shape[0]) {}
+
+  bool passes(std::int64_t row) {
+    const std::int64_t vocabulary = args_.logits.shape[1];
+    if (data<std::int32_t>(args_.targets)[row] == DPO_IGNORED_TARGET) return true;
+    if (all_below_infinity(data<S>(args_.logits) + row * vocabulary, vocabulary)) return true;
+    std::int64_t known = first_bad_row_.load();
+    while (row < known && !first_bad_row_.compare_exchange_weak(known, row)) {
+    }
+    return false;
+  }
+
+  dpo_status outcome(dpo_job* job) const {
+    const std::int64_t row = first_bad_row_.load();
+    return row < args_.logits.shape[0] ? nonfinite_logit<S>(job, "logits", args_.logits, row) : DPO_OK;
+  }
+
+ private:
+  const dpo_token_log_probs_vjp_args& args_;
+  std::atomic<std::int64_t> first_bad_row_;
+};
 
 template <Write write, class S, class Map>
 void pull_back_row(const dpo_token_log_probs_vjp_args& args, std::int64_t row, const Map& map) {
@@ -77,14 +84,26 @@ void pull_back_row(const dpo_token_log_probs_vjp_args& args, std::int64_t row, c
 template <Write write, class S>
 dpo_status pull_back(dpo_job* job, const dpo_token_log_probs_vjp_args& args) {
   const RowChunks chunks(args.logits.shape[0], args.logits.shape[1]);
-  if (const dpo_status status = check_logits<S>(job, args.logits, args.targets, chunks); status != DPO_OK) return status;
+  LogitCheck<S> check(args);
+  // Where somebody sees the results of a call that fails, every logit is looked at before anything is written; else each row just
+  // before its gradient, which then finds it in the cache.
+  const bool looks_first = !host->discards_results(job);
+  if (looks_first) {
+    const dpo_status status = parallel_for(
+        job, chunks.count(), [&](std::int64_t chunk) { chunks.for_each(chunk, [&](std::int64_t row) { check.passes(row); }); });
+    if (status != DPO_OK) return status;
+    if (const dpo_status found = check.outcome(job); found != DPO_OK) return found;
+  }
   if (const dpo_status status = host->begin_writes(job); status != DPO_OK) return status;
-  return with_logit_map<compute_t<S>>(args.options, [&](const auto& map) {
+  const dpo_status status = with_logit_map<compute_t<S>>(args.options, [&](const auto& map) {
     return parallel_for(job, chunks.count(), [&](std::int64_t chunk) {
-      chunks.for_each(chunk, [&](std::int64_t row) { pull_back_row<write, S>(args, row, map); });
+      chunks.for_each(chunk, [&](std::int64_t row) {
+        if (looks_first || check.passes(row)) pull_back_row<write, S>(args, row, map);
+      });
       if constexpr (write == Write::streamed) stream_fence();
     });
   });
+  return status != DPO_OK ? status : check.outcome(job);
 }
 
 }  // namespace
