@@ -13,11 +13,18 @@ interface Step {
   logits: Tensor;
   targets: Int32Array;
   upstream: Float32Array;
-  out: { logits: Tensor };
 }
 
-/** Value and pull-back, results in memory that is used again. */
-function step({ logits, targets, upstream, out }: Step): () => void {
+/** Value and pull-back, whose memory the next run is given. */
+function step({ logits, targets, upstream }: Step): () => void {
+  return () => {
+    const { logSumExp } = tokenLogProbsSync({ logits, targets });
+    tokenLogProbsVjpSync({ logits, targets, logSumExp, upstream }).logits.dispose();
+  };
+}
+
+/** The same in memory of the caller's, which a call that fails may not touch. */
+function stepInto({ logits, targets, upstream }: Step, out: { logits: Tensor }): () => void {
   return () => {
     const { logSumExp } = tokenLogProbsSync({ logits, targets });
     tokenLogProbsVjpSync({ logits, targets, logSumExp, upstream }, { out });
@@ -29,9 +36,11 @@ async function run(context: Context): Promise<Row[]> {
   const { rows, vocabulary } = shape;
   const f32 = randomTensor([rows, vocabulary], 4);
   const others = { targets: randomTargets(rows, vocabulary), upstream: new Float32Array(rows).fill(1) };
-  const both = placed({ logits: f32, out: { logits: zeros([rows, vocabulary], "f32") }, ...others });
-  const bf16 = placed({ logits: bf16Of(f32), out: { logits: zeros([rows, vocabulary], "bf16") }, ...others });
-  const timings = await interleave({ both: local(step(both)), bf16: local(step(bf16)) }, rounds, {
+  const both = placed({ logits: f32, ...others });
+  const bf16 = placed({ logits: bf16Of(f32), ...others });
+  const { out } = placed({ out: { logits: zeros([rows, vocabulary], "f32") } });
+  const variants = { both: local(step(both)), into: local(stepInto(both, out)), bf16: local(step(bf16)) };
+  const timings = await interleave(variants, rounds, {
     ...(await pytorch?.variants("tokenLogProbs", shape)),
     ...inProcess?.tokenLogProbs({ logits: f32, targets: others.targets }),
   });
@@ -53,6 +62,13 @@ async function run(context: Context): Promise<Row[]> {
     },
     { ...ofBoth, ...against(context, TWO_CALLS, { ...COPY, bound: 1.4 }), peers: timings.peers },
     ...(aroundCaches ? [{ ...ofBoth, ceiling: aroundCaches, peers: {} }] : []),
+    {
+      operation: "tokenLogProbs",
+      what: `${what} f32, value + pull-back into the caller's memory`,
+      timing: timings.into,
+      ...against(context, TWO_CALLS, COPY),
+      peers: {},
+    },
     {
       operation: "tokenLogProbs",
       what: `${what} bf16, value + pull-back`,

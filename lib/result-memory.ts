@@ -2,6 +2,8 @@
 export interface ResultMemory {
   readonly buffer: ArrayBuffer;
   users: number;
+  /** Whether the caller has been given an array over it. */
+  seen: boolean;
 }
 
 /** Smaller results are made anew faster than they are handed on. */
@@ -35,22 +37,22 @@ export function bytesKept(): number {
 
 /** What tensors over a new result share; undefined where it is not worth while. */
 export function resultMemory(buffer: ArrayBufferLike): ResultMemory | undefined {
-  return buffer instanceof ArrayBuffer && buffer.byteLength >= LEAST_BYTES ? { buffer, users: 0 } : undefined;
+  return buffer instanceof ArrayBuffer && buffer.byteLength >= LEAST_BYTES ? { buffer, users: 0, seen: false } : undefined;
 }
 
 /**
  * One tensor fewer uses it. After the last the memory is kept for results to come: the system takes longer to clear fresh pages than most
- * operations take. Arrays over it are detached, so that nobody sees what is written there next.
+ * operations take. Arrays over it that the caller has are detached, so that nobody sees what is written there next.
  */
 export function releaseResult(memory: ResultMemory): void {
   if (--memory.users > 0 || pinned.has(memory.buffer) || memory.buffer.byteLength === 0) return;
-  const moved = detached(memory.buffer);
-  if (moved === undefined) return;
-  kept.push(moved);
+  const buffer = memory.seen ? detached(memory.buffer) : memory.buffer;
+  if (buffer === undefined) return;
+  kept.push(buffer);
   while (bytesKept() > MOST_BYTES_KEPT) kept.shift();
 }
 
-/** The buffer's memory in another one; undefined where the caller has marked it as untransferable. */
+/** The buffer's memory in another one, which looks to the engine like so much memory more; undefined where the caller has marked it as untransferable. */
 function detached(buffer: ArrayBuffer): ArrayBuffer | undefined {
   try {
     const moved = structuredClone(buffer, { transfer: [buffer] });

@@ -64,6 +64,7 @@ export class Tensor<D extends DType = DType> {
    */
   get data(): DataOf<D> {
     const elements = this.#live();
+    if (this.#result !== undefined) this.#result.seen = true;
     if (ArrayBuffer.isView(elements)) return elements;
     throw new BackendError(`the tensor is on ${this.device}: await its read() or to("cpu")`);
   }

@@ -46,9 +46,22 @@ describe("the memory of a large result", () => {
     expect(bytesKept()).toBe(BYTES);
     const second = gradPolicy();
     expect(bytesKept()).toBe(0);
-    expect(second.data.length).toBe(ROWS * VOCABULARY);
+    const { data } = second;
+    expect(data.length).toBe(ROWS * VOCABULARY);
     second.dispose();
     expect(bytesKept()).toBe(BYTES);
+    expect(data.length).toBe(0);
+  });
+
+  it("is the same buffer while no array over it has been given out", () => {
+    gradPolicy().dispose();
+    const kept = takeKept(BYTES);
+    expect(kept?.byteLength).toBe(BYTES);
+    const memory = resultMemory(kept as ArrayBuffer);
+    if (memory === undefined) throw new Error("too small");
+    memory.users = 1;
+    releaseResult(memory);
+    expect(takeKept(BYTES)).toBe(kept);
   });
 
   it("leaves arrays over it empty, and is given back once", () => {
