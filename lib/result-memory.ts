@@ -36,8 +36,10 @@ export function bytesKept(): number {
 }
 
 /** What tensors over a new result share; undefined where it is not worth while. */
-export function resultMemory(buffer: ArrayBufferLike): ResultMemory | undefined {
-  return buffer instanceof ArrayBuffer && buffer.byteLength >= LEAST_BYTES ? { buffer, users: 0, seen: false } : undefined;
+export function resultMemory(elements: ArrayBufferView): ResultMemory | undefined {
+  if (elements.byteLength < LEAST_BYTES) return undefined; // before the engine has to make a buffer of a small array
+  const { buffer } = elements;
+  return buffer instanceof ArrayBuffer ? { buffer, users: 0, seen: false } : undefined;
 }
 
 /**

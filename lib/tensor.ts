@@ -217,7 +217,7 @@ function emptyOnHost<D extends DType>(shape: readonly number[], dtype: D): Tenso
   const size = sizeOf(shape);
   const kept = takeKept(size * bytesPerElement(dtype));
   const elements = kept === undefined ? allocateArray(size, dtype) : (new (arrayOf(dtype))(kept, 0, size) as DataOf<D>);
-  return new Tensor(elements, shape, dtype, resultMemory(elements.buffer));
+  return new Tensor(elements, shape, dtype, resultMemory(elements));
 }
 
 /** A tensor whose elements are yet to be written, on a device or in the host's memory ("cpu"). */

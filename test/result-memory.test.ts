@@ -57,7 +57,7 @@ describe("the memory of a large result", () => {
     gradPolicy().dispose();
     const kept = takeKept(BYTES);
     expect(kept?.byteLength).toBe(BYTES);
-    const memory = resultMemory(kept as ArrayBuffer);
+    const memory = resultMemory(new Float32Array(kept as ArrayBuffer));
     if (memory === undefined) throw new Error("too small");
     memory.users = 1;
     releaseResult(memory);
@@ -137,7 +137,7 @@ describe("the memory of a large result", () => {
 
   it("is kept up to 1 GiB, the newest", () => {
     for (let i = 0; i < 9; i++) {
-      const memory = resultMemory(new ArrayBuffer(2 ** 27 + i));
+      const memory = resultMemory(new Uint8Array(2 ** 27 + i));
       if (memory === undefined) throw new Error("too small");
       memory.users = 1;
       releaseResult(memory);
