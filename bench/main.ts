@@ -32,7 +32,7 @@ interface Run {
 const PARTS: Record<string, (run: Run) => Promise<Partial<Results>>> = { table: tablePart, survey: surveyPart, scaling: scalingPart };
 const QUICK_PARTS = "table,survey";
 /** With those of a whole batch a step takes seconds. */
-const FEW_PAIRS = 8;
+const FEW_PAIRS = 2;
 
 const USAGE = `npm run bench -- [options]
   --part NAME,...  only some of ${Object.keys(PARTS).join(", ")} (default: all; with --op table)

@@ -83,11 +83,11 @@ export function slowRounds(rounds: number): number {
 }
 
 /** Milliseconds of a run from which on a peer is slow. */
-const SLOW_PEER = 1000;
+const SLOW_PEER = 300;
 
 /**
- * Runs the variants in turn, round after round after one that is not counted, so that a drift of the machine's speed meets all of them. Peers that take more
- * than a second run less often.
+ * Runs the variants in turn, round after round after one that is not counted, so that a drift of the machine's speed meets all of them. Peers that are slow
+ * run less often.
  */
 export async function interleave<Name extends string, Peer extends string = never>(
   variants: Record<Name, Variant>,
