@@ -12,12 +12,11 @@ const MOST_BYTES_KEPT = 2 ** 30;
 
 /** Memory of results that were disposed of, the oldest first. */
 const kept: ArrayBuffer[] = [];
-/** Buffers that an asynchronous call has used, which cannot be detached any more. */
-const pinned = new WeakSet<ArrayBuffer>();
+/** Buffers that an asynchronous call was given: it may still be working on them. */
+const withheld = new WeakSet<ArrayBuffer>();
 
-/** Tells that the buffer has to stay where it is. */
-export function pinBuffer(buffer: ArrayBuffer): void {
-  pinned.add(buffer);
+export function withholdBuffer(buffer: ArrayBuffer): void {
+  withheld.add(buffer);
 }
 
 /** Memory of a result that was disposed of, with what was in it: the smallest that holds `bytes` and not twice as much. Undefined if there is none. */
@@ -47,7 +46,7 @@ export function resultMemory(elements: ArrayBufferView): ResultMemory | undefine
  * operations take. Arrays over it that the caller has are detached, so that nobody sees what is written there next.
  */
 export function releaseResult(memory: ResultMemory): void {
-  if (--memory.users > 0 || pinned.has(memory.buffer) || memory.buffer.byteLength === 0) return;
+  if (--memory.users > 0 || withheld.has(memory.buffer) || memory.buffer.byteLength === 0) return;
   const buffer = memory.seen ? detached(memory.buffer) : memory.buffer;
   if (buffer === undefined) return;
   kept.push(buffer);

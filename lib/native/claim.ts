@@ -1,5 +1,5 @@
 import { errorOf } from "../errors.js";
-import { pinBuffer } from "../result-memory.js";
+import { withholdBuffer } from "../result-memory.js";
 import { memoryOf, Tensor } from "../tensor.js";
 import { addon, type NativeMemory } from "./addon.js";
 
@@ -16,9 +16,9 @@ function memoryWithin(value: unknown, found: NativeMemory[] = []): NativeMemory[
 }
 
 /** Keeps the memory of tensors and typed arrays in `value` out of new results, for a call that may outlive what is disposed of meanwhile. */
-export function pinMemory(value: unknown): void {
+export function withholdMemory(value: unknown): void {
   for (const memory of memoryWithin(value)) {
-    if (ArrayBuffer.isView(memory) && memory.buffer instanceof ArrayBuffer) pinBuffer(memory.buffer);
+    if (ArrayBuffer.isView(memory) && memory.buffer instanceof ArrayBuffer) withholdBuffer(memory.buffer);
   }
 }
 

@@ -1,8 +1,8 @@
 import { markAsUntransferable } from "node:worker_threads";
 import { AbortedError, errorOf, MemoryError } from "../errors.js";
-import { pinBuffer } from "../result-memory.js";
+import { withholdBuffer } from "../result-memory.js";
 import { addon } from "./addon.js";
-import { claimMemory, pinMemory } from "./claim.js";
+import { claimMemory, withholdMemory } from "./claim.js";
 import { Frame } from "./frame.js";
 
 /** A computation that hands out native calls one after the other and is told when each has succeeded (or is thrown its error). */
@@ -61,7 +61,7 @@ function pin({ buffer }: ArrayBufferView): void {
     throw new MemoryError("a resizable ArrayBuffer cannot be used by an asynchronous call: it could shrink meanwhile");
   }
   markAsUntransferable(buffer);
-  pinBuffer(buffer);
+  withholdBuffer(buffer);
 }
 
 interface Faces<Args, Options, Result> {
@@ -88,7 +88,7 @@ export function compound<Args, Options extends { out?: unknown }, Result>(
       const { signal } = options as AsyncOptions;
       throwIfAborted(signal);
       const release = claimMemory(args, options.out);
-      pinMemory([args, options.out]);
+      withholdMemory([args, options.out]);
       try {
         return await startSteps(steps(args, options), true, signal);
       } finally {
