@@ -56,12 +56,11 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& row, std::int64_t co
   for (std::int64_t begin = 0; begin < columns; begin += kBlock) {
     Vec<T> term = {}, weight = {};
     const auto add = [&](std::int64_t i, auto n) __attribute__((always_inline)) {
-      math::LogRatio<Vec<T>> r = ratios.at(i, n);
+      const math::LogRatio<Vec<T>> r = ratios.at(i, n);
       if constexpr (Divergence::may_be_infinite) {
         highest = max(r.t, highest);
         lowest = min(r.t, lowest);
       }
-      r.t = math::clamped_log_ratio<E>(r.t);
       const auto ratio = math::ratio_of<E>(r);
       const math::PointTerms<Vec<T>> terms = divergence.template at<E>(ratio);
       term += terms.term;

@@ -136,11 +136,10 @@ class DivergenceRow {
     return team_.total([&] {
       PointSums sums;
       rows_.for_each([&](std::int64_t i, C zx, C zy) {
-        math::LogRatio<C> r = ratios.at(zx, zy);
+        const math::LogRatio<C> r = ratios.at(zx, zy);
         const auto t = static_cast<double>(r.t);
         sums.highest = t > sums.highest ? t : sums.highest;
         sums.lowest = t < sums.lowest ? t : sums.lowest;
-        r.t = math::clamped_log_ratio<E>(r.t);
         const math::PointTerms<C> terms = at(i, r);
         sums.term += static_cast<double>(terms.term);
         sums.weight += static_cast<double>(terms.weight);

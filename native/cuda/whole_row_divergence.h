@@ -82,9 +82,7 @@ struct OrderedTransport {
     scan(
         count,
         [&](std::int64_t j) {
-          math::LogRatio<double> r = ratios.at(row.logits().policy(j), row.logits().reference(j));
-          r.t = math::clamped_log_ratio<E>(r.t);
-          const math::Ratio<double> point = math::ratio_of<E>(r);
+          const math::Ratio<double> point = math::ratio_of<E>(ratios.at(row.logits().policy(j), row.logits().reference(j)));
           return point.difference - excess * point.p;
         },
         [&](std::int64_t j, double sum) {

@@ -20,13 +20,12 @@ struct ScalarElementary {
   /// a < b ? a : b, so b when either is NaN; max likewise.
   DPO_HD_INLINE static T min(T a, T b) { return a < b ? a : b; }
   DPO_HD_INLINE static T max(T a, T b) { return a > b ? a : b; }
+  DPO_HD_INLINE static T abs(T x) { return std::fabs(x); }
   DPO_HD_INLINE static T log1p(T x) { return std::log1p(x); }
   /// a/b for b between ½ and 4.
   DPO_HD_INLINE static T quotient(T a, T b) { return a / b; }
-  /// For −½ ≤ x ≤ 1.
-  DPO_HD_INLINE static T log1p_unit(T x) { return std::log1p(x); }
   /// For x ≤ 0 and a little above.
-  DPO_HD_INLINE static ExpPair<T> exp_pair(T x) { return {std::exp(x), std::expm1(x)}; }
+  DPO_HD_INLINE static ExpParts<T> exp_parts(T x);
 };
 
 /// 1/(k+2)!, from k = Terms − 1 down to 0.
@@ -50,6 +49,23 @@ DPO_HD_INLINE V expm1_less_linear(V v) {
   return v * v * horner(v, inverse.values);
 }
 
+template <class T>
+DPO_HD_INLINE ExpParts<T> ScalarElementary<T>::exp_parts(T x) {
+  const T em1 = std::expm1(x);
+  const bool near = (x < 0 ? -x : x) < T(0.5);
+  return {std::exp(x), em1, near ? expm1_less_linear<ScalarElementary>(x) : em1 - x};
+}
+
+/// Log-ratios of points that have no mass on one side are cut here, so that their terms stay finite.
+inline constexpr double log_ratio_limit = 1e30;
+
+/// t between the limits; where neither side has mass (t is NaN) any number will do.
+template <class E, class V>
+DPO_HD_INLINE V clamped_log_ratio(V t) {
+  const V most = V{} + static_cast<typename E::Scalar>(log_ratio_limit);
+  return E::max(E::min(t, most), -most);
+}
+
 /// A point of two distributions: ln p, ln q and t = ln(p/q), which is known better than lp − lq is. Each with what rounding has
 /// taken from it.
 template <class V>
@@ -58,23 +74,25 @@ struct LogRatio {
   V lp_rest, lq_rest, t_rest;
 };
 
-/// The same with p and q themselves.
+/// The same with t cut to the limits, and with p and q themselves.
 template <class V>
 struct Ratio : LogRatio<V> {
   V distance;          // |t|
   V big;               // max(p, q)
   V e, em1;            // e^−distance = min(p, q)/max(p, q), and the same less 1
+  V curved;            // e^−distance − 1 + distance
   V p, q, difference;  // p, q, p − q
 };
 
 template <class E, class V>
-DPO_HD_INLINE Ratio<V> ratio_of(const LogRatio<V>& r) {
+DPO_HD_INLINE Ratio<V> ratio_of(LogRatio<V> r) {
   const auto above = r.t >= 0;
-  const V distance = above ? r.t : -r.t;
-  const ExpPair<V> pair = E::exp_pair(-distance);
+  const V distance = E::min(E::abs(r.t), V{} + static_cast<typename E::Scalar>(log_ratio_limit));
+  r.t = above ? distance : -distance;
+  const ExpParts<V> parts = E::exp_parts(-distance);
   const V big = E::probability(above ? r.lp : r.lq);
-  const V small = big * pair.e, gap = big * pair.em1;
-  return {r, distance, big, pair.e, pair.em1, above ? big : small, above ? small : big, above ? -gap : gap};
+  const V small = big * parts.e, gap = big * parts.em1;
+  return {r, distance, big, parts.e, parts.em1, parts.em1_less_x, above ? big : small, above ? small : big, above ? -gap : gap};
 }
 
 /// One point's term of the sum, and w.
@@ -92,8 +110,7 @@ struct KlTerms {
 template <class E, class V>
 DPO_HD_INLINE KlTerms<V> kl_terms(const Ratio<V>& r) {
   const auto near = r.distance < 1;
-  const V rest = expm1_less_linear<E>(-r.distance);
-  return {r.big * (near ? rest : r.em1 + r.distance), r.big * (near ? -(r.em1 * r.distance) - rest : -r.em1 - r.distance * r.e)};
+  return {r.big * r.curved, r.big * (near ? -(r.em1 * r.distance) - r.curved : -r.em1 - r.distance * r.e)};
 }
 
 /// p·t − (p − q).

@@ -184,8 +184,8 @@ struct TotalVariationOf : SumOfTerms {
 };
 using TotalVariation = TotalVariationOf<false>;
 
-/// Jensen–Shannon divergence, ½ KL(p‖m) + ½ KL(q‖m) with m = (p + q)/2; w = ½ p·ln(p/m).
-/// With z = |p − q|/(p + q) = tanh(|t|/2) a point's term is ½m·(z|t| + ln(1 − z²)).
+/// Jensen–Shannon divergence, ½ KL(p‖m) + ½ KL(q‖m) with m = (p + q)/2. The terms sum to 2D, and w = p·ln(p/m).
+/// For the larger of p and q, ln(big/m) = −ln(1 + x) with x = (small/big − 1)/2; ln(small/m) is less by |t|.
 template <bool kDisjoint>
 struct JensenShannonOf : SumOfTerms {
   static constexpr int passes = 2;
@@ -193,24 +193,21 @@ struct JensenShannonOf : SumOfTerms {
   template <class E, class V>
   DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {
     using T = typename E::Scalar;
-    const V z = E::quotient(-r.em1, T(2) + r.em1);
-    const V m = r.big + T(0.5) * (r.big * r.em1);
-    // ln(1 − z²) = 2 ln(1 + z) − |t|, of which one is next to 1 − z² = 0 and the other cancels next to z = 0.
-    const auto near = z < T(0.7);
-    const V log = E::log1p_unit(near ? -z * z : z);
-    const V log_big = near ? T(0.5) * (log + r.distance) : log;  // ln(big/m); for the small one of p and q it is less by |t|
-    const V near_term = T(0.5) * m * (z * r.distance + log), far_term = m * log - T(0.5) * (r.big * r.e) * r.distance;
-    return {near ? near_term : far_term, T(0.5) * r.p * log_of_p<E>(r, log_big)};
+    const V x = T(0.5) * r.em1, rest = less_log1p_unit<E>(x), log_big = rest - x;
+    // big·ln(big/m) + small·ln(small/m), without what is of first order in t.
+    const V term = rest * (T(2) + r.em1) + (x * r.em1 - r.e * r.curved);
+    return {r.big * term, r.p * log_of_p<E>(r, log_big)};
   }
 
-  DPO_HD bool disjoint(double value) const { return value > next_to_disjoint * std::numbers::ln2; }
+  DPO_HD ValueAndSlope<double> value(double sum) const { return {0.5 * sum, 0.5}; }
+  DPO_HD bool disjoint(double sum) const { return sum > next_to_disjoint * 2 * std::numbers::ln2; }
   DPO_HD JensenShannonOf<true> for_disjoint() const { return {}; }
 
  private:
   /// ln(p/m), or ln(p/2m).
   template <class E, class V>
   DPO_HD_INLINE static V log_of_p(const Ratio<V>& r, V log_big) {
-    if constexpr (kDisjoint) log_big = -E::log1p_unit(r.e);
+    if constexpr (kDisjoint) log_big = less_log1p_unit<E>(r.e) - r.e;
     return r.t >= 0 ? log_big : log_big - r.distance;
   }
 };

@@ -16,10 +16,10 @@ struct ValueAndSlope {
   T value, slope;
 };
 
-/// e^x and e^x − 1.
+/// e^x, e^x − 1 and e^x − 1 − x.
 template <class V>
-struct ExpPair {
-  V e, em1;
+struct ExpParts {
+  V e, em1, em1_less_x;
 };
 
 /// Σ c_k x^k, the highest power first. V is a number or a vector of numbers.
@@ -29,6 +29,40 @@ DPO_HD_INLINE V horner(V x, const T (&coefficients)[N]) {
   DPO_UNROLL
   for (std::size_t i = 1; i < N; ++i) sum = sum * x + coefficients[i];
   return sum;
+}
+
+/// A number whose addition to squares keeps them from being denormal, which is slow, and changes none that counts.
+template <class T>
+inline constexpr T negligible_square = T(sizeof(T) == 4 ? 1e-30 : 1e-250);
+
+/// x − ln(1+x) = s·(x − R(s²)) with s = x/(2+x), by the coefficients of R(z)/z: of second order in x, with all its digits.
+template <class V, class T, std::size_t N>
+DPO_HD_INLINE V less_log1p(V x, V s, const T (&coefficients)[N]) {
+  const V z = s * s + negligible_square<T>;
+  return s * (x - z * horner(z, coefficients));
+}
+
+/// R(z)/z for |s| ≤ ⅓, the highest power first. Minimax, with a relative error of the logarithm of 4.5e-9 and 1.3e-18.
+template <class T>
+struct LogUnitTerms;
+
+template <>
+struct LogUnitTerms<float> {
+  static constexpr float values[] = {0.28011953073931124f, 0.28001813411068891f, 0.40021526646906457f, 0.66666416297892824f};
+};
+
+template <>
+struct LogUnitTerms<double> {
+  static constexpr double values[] = {
+      0.17009756370036655437, 0.083449725644523053319, 0.12104944461787461648, 0.13301121455386132423, 0.15386548386076430694,
+      0.18181744479354442578, 0.22222223953642782798,  0.28571428548117897041, 0.40000000000155119504, 0.66666666666666309682};
+};
+
+/// x − ln(1+x) for −½ ≤ x ≤ 1.
+template <class E, class V>
+DPO_HD_INLINE V less_log1p_unit(V x) {
+  using T = typename E::Scalar;
+  return less_log1p(x, E::quotient(x, x + T(2)), LogUnitTerms<T>::values);
 }
 
 /// σ(x) = 1/(1 + e^−x). The exponential's argument is never positive.

@@ -103,14 +103,4 @@ class SoftmaxRatios {
   Split<T> sum_difference_;
 };
 
-/// Log-ratios of points that have no mass on one side are cut here, so that their terms stay finite.
-inline constexpr double log_ratio_limit = 1e30;
-
-/// t between the limits; where neither side has mass (t is NaN) any number will do.
-template <class E, class V>
-DPO_HD_INLINE V clamped_log_ratio(V t) {
-  const V most = V{} + static_cast<typename E::Scalar>(log_ratio_limit);
-  return E::max(E::min(t, most), -most);
-}
-
 }  // namespace dpo::math

@@ -45,13 +45,13 @@ int factorize(const Lower& a, std::size_t n) {
 
 /// A symmetric matrix on its way to a diagonal one, and the vectors that take it there, in rows.
 struct Rotations {
-  std::size_t n;
+  std::size_t n, stride;  // more than n: the elements of a column would share few lines of the cache where n is a power of two
   std::vector<double> matrix, vectors;
 
-  Rotations(const Lower& a, std::size_t order) : n(order), matrix(order * order), vectors(order * order) {
+  Rotations(const Lower& a, std::size_t order) : n(order), stride(order + 8), matrix(order * stride), vectors(order * stride) {
     for (std::size_t i = 0; i < n; ++i) {
-      vectors[i * n + i] = 1;
-      for (std::size_t j = 0; j <= i; ++j) matrix[i * n + j] = matrix[j * n + i] = a.at(i, j);
+      vectors[i * stride + i] = 1;
+      for (std::size_t j = 0; j <= i; ++j) matrix[i * stride + j] = matrix[j * stride + i] = a.at(i, j);
     }
   }
 
@@ -62,7 +62,7 @@ struct Rotations {
     std::size_t rotated = 0;
     for (std::size_t p = 0; p < n; ++p) {
       for (std::size_t q = p + 1; q < n; ++q) {
-        if (std::fabs(matrix[p * n + q]) <= negligible) continue;
+        if (std::fabs(matrix[p * stride + q]) <= negligible) continue;
         rotate(p, q);
         ++rotated;
       }
@@ -72,27 +72,28 @@ struct Rotations {
 
  private:
   void rotate(std::size_t p, std::size_t q) {
-    const double theta = (matrix[q * n + q] - matrix[p * n + p]) / (2 * matrix[p * n + q]);
+    const double theta = (matrix[q * stride + q] - matrix[p * stride + p]) / (2 * matrix[p * stride + q]);
     const double t = std::copysign(1 / (std::fabs(theta) + std::hypot(theta, 1.0)), theta), c = 1 / std::hypot(t, 1.0), s = t * c;
-    const double moved = t * matrix[p * n + q];
-    const double first = matrix[p * n + p] - moved, second = matrix[q * n + q] + moved;
+    const double moved = t * matrix[p * stride + q];
+    const double first = matrix[p * stride + p] - moved, second = matrix[q * stride + q] + moved;
+    turn(&matrix[p * stride], &matrix[q * stride], c, s);
+    turn(&vectors[p * stride], &vectors[q * stride], c, s);
     for (std::size_t i = 0; i < n; ++i) {
-      turn(matrix[p * n + i], matrix[q * n + i], c, s);
-      turn(vectors[p * n + i], vectors[q * n + i], c, s);
+      matrix[i * stride + p] = matrix[p * stride + i];
+      matrix[i * stride + q] = matrix[q * stride + i];
     }
-    for (std::size_t i = 0; i < n; ++i) {
-      matrix[i * n + p] = matrix[p * n + i];
-      matrix[i * n + q] = matrix[q * n + i];
-    }
-    matrix[p * n + p] = first;
-    matrix[q * n + q] = second;
-    matrix[p * n + q] = matrix[q * n + p] = 0;
+    matrix[p * stride + p] = first;
+    matrix[q * stride + q] = second;
+    matrix[p * stride + q] = matrix[q * stride + p] = 0;
   }
 
-  static void turn(double& x, double& y, double c, double s) {
-    const double before = x;
-    x = c * before - s * y;
-    y = s * before + c * y;
+  /// Two rows.
+  void turn(double* __restrict x, double* __restrict y, double c, double s) const {
+    for (std::size_t i = 0; i < n; ++i) {
+      const double before = x[i];
+      x[i] = c * before - s * y[i];
+      y[i] = s * before + c * y[i];
+    }
   }
 };
 
@@ -103,11 +104,11 @@ int decompose(const Lower& a, std::size_t n, bool want_vectors, double* values) 
   for (int sweep = 0; left > 0 && sweep < kSweeps; ++sweep) left = rotations.sweep();
   std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  const auto value = [&](std::size_t i) { return rotations.matrix[i * n + i]; };
+  const auto value = [&](std::size_t i) { return rotations.matrix[i * rotations.stride + i]; };
   std::stable_sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return value(i) < value(j); });
   for (std::size_t j = 0; j < n; ++j) {
     values[j] = value(order[j]);
-    for (std::size_t i = 0; want_vectors && i < n; ++i) a.data[i + j * a.stride] = rotations.vectors[order[j] * n + i];
+    for (std::size_t i = 0; want_vectors && i < n; ++i) a.data[i + j * a.stride] = rotations.vectors[order[j] * rotations.stride + i];
   }
   return static_cast<int>(left);
 }

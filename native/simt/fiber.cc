@@ -42,7 +42,7 @@ constexpr std::size_t kPage = 4096;
 constexpr std::size_t kStack = 128 * 1024;  // sanitizers make frames several times larger
 
 // The two ends of the latest switch.
-constinit thread_local Fiber *leaving = nullptr, *arriving = nullptr;
+[[gnu::tls_model("initial-exec")]] constinit thread_local Fiber *leaving = nullptr, *arriving = nullptr;
 
 }  // namespace
 

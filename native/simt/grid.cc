@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
 #include "native/simt/fiber.h"
@@ -13,22 +12,37 @@
 
 namespace dpo::simt {
 
-constinit thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
+[[gnu::tls_model("initial-exec")]] constinit thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
 
-enum class State { ready, at_barrier, in_warp, done };
+/// What a thread does that cannot run.
+enum class State { at_barrier, in_warp, done };
 
 struct Thread {
   Dim3 index;
-  State state = State::ready;
+  State state = State::done;
   unsigned place = 0;  // in the block
+};
+
+/// Numbers below a bound, evenly enough for an order to be unforeseeable. Marsaglia (2003), "Xorshift RNGs".
+class Random {
+ public:
+  unsigned below(unsigned bound) {
+    state_ ^= state_ << 13;
+    state_ ^= state_ >> 17;
+    state_ ^= state_ << 5;
+    return static_cast<unsigned>(static_cast<std::uint64_t>(state_) * bound >> 32);
+  }
+
+ private:
+  std::uint32_t state_ = 2463534242;
 };
 
 /// Which threads of a block can run.
 class ReadySet {
  public:
-  explicit ReadySet(unsigned count) : count_(count) { set_all(); }
+  explicit ReadySet(unsigned count) : count_(count), word_count_((count + kWord - 1) / kWord) { set_all(); }
 
   void set_all() {
     for (unsigned t = 0; t < count_; t += kWord)
@@ -44,10 +58,10 @@ class ReadySet {
   int at_or_after(unsigned t) const {
     const std::uint64_t here = words_[t / kWord] >> t % kWord << t % kWord;
     if (here != 0) return first_of(t / kWord, here);
-    for (unsigned i = 1; i <= words(); ++i) {
-      const unsigned word = (t / kWord + i) % words();
+    for (unsigned word = t / kWord + 1; word < word_count_; ++word)
       if (words_[word] != 0) return first_of(word, words_[word]);
-    }
+    for (unsigned word = 0; word <= t / kWord; ++word)
+      if (words_[word] != 0) return first_of(word, words_[word]);
     return -1;
   }
   /// The last up to t, and then from the end.
@@ -55,22 +69,21 @@ class ReadySet {
     const unsigned above = kWord - 1 - t % kWord;
     const std::uint64_t here = words_[t / kWord] << above >> above;
     if (here != 0) return last_of(t / kWord, here);
-    for (unsigned i = 1; i <= words(); ++i) {
-      const unsigned word = (t / kWord + words() - i % words()) % words();
+    for (unsigned word = t / kWord; word-- > 0;)
       if (words_[word] != 0) return last_of(word, words_[word]);
-    }
+    for (unsigned word = word_count_; word-- > t / kWord;)
+      if (words_[word] != 0) return last_of(word, words_[word]);
     return -1;
   }
 
  private:
   static constexpr unsigned kWord = 64;
-  unsigned words() const { return (count_ + kWord - 1) / kWord; }
   static int first_of(unsigned word, std::uint64_t bits) { return static_cast<int>(word * kWord) + std::countr_zero(bits); }
   static int last_of(unsigned word, std::uint64_t bits) {
     return static_cast<int>(word * kWord + kWord - 1) - std::countl_zero(bits);
   }
 
-  unsigned count_;
+  unsigned count_, word_count_;
   std::uint64_t words_[kMostThreads / kWord] = {};
 };
 
@@ -84,7 +97,7 @@ struct Warp {
 /// The threads of one block.
 class Block {
  public:
-  Block(std::vector<std::unique_ptr<Fiber>>& fibers, Order order, std::mt19937& random)
+  Block(std::vector<std::unique_ptr<Fiber>>& fibers, Order order, Random& random)
       : fibers_(fibers), order_(order), random_(random) {}
 
   std::string run(Dim3 index, Dim3 block, Dim3 grid, std::size_t shared_bytes, const std::function<void()>& kernel);
@@ -112,7 +125,7 @@ class Block {
 
   std::vector<std::unique_ptr<Fiber>>& fibers_;
   Order order_;
-  std::mt19937& random_;
+  Random& random_;
   const std::function<void()>* kernel_ = nullptr;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
@@ -124,7 +137,7 @@ class Block {
   std::string failure_;
 };
 
-constinit thread_local Block* running = nullptr;
+[[gnu::tls_model("initial-exec")]] constinit thread_local Block* running = nullptr;
 
 void thread_main(void*) {
   running->run_current();
@@ -190,20 +203,21 @@ void Block::go_to_next(Fiber& from) {
 /// The thread that runs next, or −1 when all that are left wait for each other.
 int Block::next() {
   const auto count = static_cast<unsigned>(threads_.size());
+  const unsigned following = current_ + 1 == count ? 0 : current_ + 1;
   switch (order_) {
     case Order::forward:
-      return ready_.at_or_after((current_ + 1) % count);
+      return ready_.at_or_after(following);
     case Order::reverse:
-      return ready_.at_or_before((current_ + count - 1) % count);
+      return ready_.at_or_before((current_ == 0 ? count : current_) - 1);
     case Order::random:
-      return ready_.at_or_after(static_cast<unsigned>(random_() % count));
+      return ready_.at_or_after(random_.below(count));
     case Order::greedy:
       break;
   }
   // The one that ran, or else its warp, so that a warp gets as far ahead of the others as barriers let it.
   if (ready_.has(current_)) return static_cast<int>(current_);
   const unsigned first = current_ / kWarp * kWarp, ready = ready_.warp(first);
-  return ready != 0 ? static_cast<int>(first) + std::countr_zero(ready) : ready_.at_or_after((current_ + 1) % count);
+  return ready != 0 ? static_cast<int>(first) + std::countr_zero(ready) : ready_.at_or_after(following);
 }
 
 void Block::leave_for(State state) {
@@ -221,7 +235,6 @@ void Block::barrier() {
 
 void Block::release_barrier() {
   at_barrier_ = 0;
-  for (Thread& thread : threads_) thread.state = State::ready;
   ready_.set_all();
 }
 
@@ -249,10 +262,7 @@ const std::uint64_t* Block::gather(unsigned mask, std::uint64_t value, const cha
   if (warp.arrived == warp.mask) {
     warp.arrived = 0;
     ++warp.generation;
-    const unsigned first = me / kWarp * kWarp;
-    for (unsigned left = mask; left != 0; left &= left - 1)
-      threads_[first + static_cast<unsigned>(std::countr_zero(left))].state = State::ready;
-    ready_.set_warp(first, mask);
+    ready_.set_warp(me / kWarp * kWarp, mask);
   }
   yield();
   return values;
@@ -270,7 +280,7 @@ std::string Block::name(const Thread& thread) const { return "thread " + text(th
 std::string Block::deadlock() const {
   std::string why = "threads wait for each other:";
   std::size_t named = 0;
-  const char* const doing[] = {" could run", " waits at a barrier", " waits for its warp", " is done"};
+  const char* const doing[] = {" waits at a barrier", " waits for its warp", " is done"};
   for (const Thread& thread : threads_) {
     const bool differs = thread.place == 0 || thread.state != threads_[thread.place - 1].state;
     if (differs && named++ < 4) why += " from " + name(thread) + " on," + doing[static_cast<int>(thread.state)] + ";";
@@ -286,7 +296,7 @@ std::string run_grid(Dim3 grid, Dim3 block, std::size_t shared_bytes, const std:
   if (grid.y > 65535 || grid.z > 65535 || block.z > 64) return "a launch of more blocks along y or z than 65535";
   if (shared_bytes > kMostSharedMemory) return "a launch with more shared memory than 227 KiB";
   thread_local std::vector<std::unique_ptr<Fiber>> fibers;
-  thread_local std::mt19937 random(1);
+  thread_local Random random;
   const Order order = launch_order();
   const unsigned count = grid.count();
   Block one(fibers, order, random);

@@ -20,17 +20,25 @@ const FORMATS: Readonly<Record<Storage, Format>> = {
   f16: { precision: 11, minExponent: -14, maxExponent: 15 },
 };
 
+const LEAST_POWER = -1074;
+/** 2^(LEAST_POWER + i): a table, since a tenth of the time of all tests went into taking these powers. */
+const POWERS_OF_TWO = Float64Array.from({ length: 1024 - LEAST_POWER }, (_, i) => 2 ** (LEAST_POWER + i));
+
+function powerOfTwo(exponent: number): number {
+  return POWERS_OF_TWO[exponent - LEAST_POWER] ?? 2 ** exponent;
+}
+
 /** The distance between neighbours at |x|: one unit in the last place, the smallest subnormal's spacing near 0. */
 export function ulp(x: number, storage: Storage): number {
   const { precision, minExponent, maxExponent } = FORMATS[storage];
   const exponent = Math.min(Math.max(exponentOf(x), minExponent), maxExponent);
-  return 2 ** (exponent - precision + 1);
+  return powerOfTwo(exponent - precision + 1);
 }
 
 /** The largest finite value. */
 export function largest(storage: Storage): number {
   const { precision, maxExponent } = FORMATS[storage];
-  return (2 - 2 ** (1 - precision)) * 2 ** maxExponent;
+  return (2 - powerOfTwo(1 - precision)) * powerOfTwo(maxExponent);
 }
 
 /** The value that x has after being stored. */
@@ -70,7 +78,7 @@ export function fromBits16(bits: number, storage: Storage16): number {
   const fraction = bits & ((1 << fractionBits) - 1);
   const field = (bits & 0x7fff) >> fractionBits;
   if (field === maxExponent - minExponent + 2) return fraction === 0 ? sign * Infinity : Number.NaN;
-  const spacing = 2 ** (Math.max(field, 1) - 1 + minExponent - fractionBits);
+  const spacing = powerOfTwo(Math.max(field, 1) - 1 + minExponent - fractionBits);
   return sign * ((field === 0 ? 0 : 1 << fractionBits) + fraction) * spacing;
 }
 
