@@ -1,10 +1,9 @@
-import { copyToOut } from "./device.js";
 import { checkFitted, type Kernel } from "./kernels/kernel.js";
 import { kernelGradientResults, treeOf, writeKernel } from "./kernels/write-kernel.js";
 import { Frame } from "./native/frame.js";
-import { compound, type Steps } from "./native/operation.js";
+import { operation, type Steps } from "./native/operation.js";
 import { matrixShape } from "./native/shared-arguments.js";
-import { asTensor, checkOut, checkShape, checkUsable, resultDType, type Tensor, type VectorInput } from "./tensor.js";
+import { asTensor, checkOut, checkShape, checkUsable, inShape, resultDType, type Tensor, type VectorInput } from "./tensor.js";
 
 export interface PairKernelArgs {
   /** [N, D] f32 f64 f16 bf16. */
@@ -64,10 +63,10 @@ interface Values {
 }
 
 /** Declares log k and, of mixtures, the diagnostics as results. What it returns reads them. */
-function valueResults(frame: Frame, u: Tensor, sides: number, kernel: Kernel): () => Values {
+function valueResults(frame: Frame, u: Tensor, sides: number, kernel: Kernel, out?: Tensor): () => Values {
   const [rows] = matrixShape("u", u);
   const dtype = resultDType(u.dtype);
-  const logK = frame.result("out.logK", dtype, [sides, rows]);
+  const logK = frame.result("out.logK", dtype, [sides, rows], out);
   const { groups, members } = treeOf(kernel);
   if (groups.length === 0) {
     frame.absent().absent().absent();
@@ -86,10 +85,10 @@ function valueResults(frame: Frame, u: Tensor, sides: number, kernel: Kernel): (
 }
 
 /** log k of u with each side. */
-export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel): Steps<Values> {
+export function* logKernelSteps(u: Tensor, sides: readonly Tensor[], kernel: Kernel, out?: Tensor): Steps<Values> {
   const frame = new Frame("pairKernel");
   writeInputs(frame, u, sides, kernel);
-  const values = valueResults(frame, u, sides.length, kernel);
+  const values = valueResults(frame, u, sides.length, kernel, out);
   yield frame;
   return values();
 }
@@ -105,6 +104,11 @@ interface KernelUpstream {
 interface KernelVjpOut {
   u?: Tensor | undefined;
   sides?: readonly (Tensor | undefined)[];
+}
+
+interface KernelOut extends KernelVjpOut {
+  /** [sides, N]. */
+  logK?: Tensor | undefined;
 }
 
 interface KernelVjp {
@@ -134,10 +138,10 @@ export function* logKernelAndVjpSteps(
   sides: readonly Tensor[],
   kernel: Kernel,
   upstream: KernelUpstream,
-  out?: KernelVjpOut,
+  out?: KernelOut,
 ): Steps<Values & { grads: KernelVjp }> {
   const frame = vjpFrame(u, sides, kernel, upstream);
-  const values = valueResults(frame, u, sides.length, kernel);
+  const values = valueResults(frame, u, sides.length, kernel, out?.logK);
   const grads = gradientResults(frame, u, sides, kernel, out);
   yield frame;
   return { ...values(), grads: grads() };
@@ -163,24 +167,25 @@ export function* pairKernelSteps(args: PairKernelArgs, { out = {} }: PairKernelO
   const [rows] = matrixShape("u", u);
   matrixShape("v", v);
   checkOut("out.logK", out.logK, resultDType(u.dtype), [rows]);
-  // out.logK is written last: should the call fail, it stays as it was.
-  if (args.upstream === undefined) return yield* valuesOfOneSide(yield* logKernelSteps(u, [v], kernel), out.logK);
+  const target = out.logK?.reshape([1, rows]);
+  if (args.upstream === undefined) return ofOneSide(yield* logKernelSteps(u, [v], kernel, target), out.logK);
   const upstream = asTensor("upstream", args.upstream);
   checkShape("upstream", upstream, [rows]);
   checkUsable("upstream", upstream);
-  const result = yield* logKernelAndVjpSteps(u, [v], kernel, { logK: upstream.reshape([1, rows]) }, { u: out.u, sides: [out.v] });
+  const outs = { logK: target, u: out.u, sides: [out.v] };
+  const result = yield* logKernelAndVjpSteps(u, [v], kernel, { logK: upstream.reshape([1, rows]) }, outs);
   const [gradV] = result.grads.sides;
-  return { ...(yield* valuesOfOneSide(result, out.logK)), grads: { u: result.grads.u, v: gradV as Tensor, params: result.grads.params } };
+  return { ...ofOneSide(result, out.logK), grads: { u: result.grads.u, v: gradV as Tensor, params: result.grads.params } };
 }
 
-function* valuesOfOneSide({ logK, diagnostics }: Values, out: Tensor | undefined): Steps<Pick<PairKernelResult, "logK" | "diagnostics">> {
-  const row = yield* copyToOut(out, logK.reshape([logK.size]));
+function ofOneSide({ logK, diagnostics }: Values, out: Tensor | undefined): Pick<PairKernelResult, "logK" | "diagnostics"> {
+  const row = out ?? inShape(logK, [logK.size]);
   if (diagnostics === undefined) return { logK: row };
   const { responsibilities, ...others } = diagnostics;
-  return { logK: row, diagnostics: { ...others, responsibilities: responsibilities.reshape(responsibilities.shape.slice(1)) } };
+  return { logK: row, diagnostics: { ...others, responsibilities: inShape(responsibilities, responsibilities.shape.slice(1)) } };
 }
 
-const both = compound(pairKernelSteps);
+const both = operation(pairKernelSteps);
 
 /**
  * log k(u_i, v_i) for each pair of rows, and with `upstream` the gradients in u, v and the kernel's parameters.

@@ -57,8 +57,17 @@ function writeFormula(frame: Frame, kernel: FormulaKernel | undefined, inMixture
 /** The parameters of a formula in one array, in the order of native/math/log_kernels.h, which is that of the record. */
 function packedParameters({ name, parameters }: FormulaKernel): Tensor<"f64"> | undefined {
   if (name === "mahalanobis") return undefined;
-  const values = Object.entries(parameters).flatMap(([parameter, value]) => [...dataOf(parameter, value)]);
-  return values.length === 0 ? undefined : new Tensor(Float64Array.from(values), [values.length], "f64");
+  let length = 0;
+  for (const parameter in parameters) length += parameters[parameter]?.size ?? 0;
+  if (length === 0) return undefined;
+  const packed = new Float64Array(length);
+  let begin = 0;
+  for (const parameter in parameters) {
+    const values = dataOf(parameter, parameters[parameter] as Tensor<"f64">);
+    packed.set(values, begin);
+    begin += values.length;
+  }
+  return new Tensor(packed, [length], "f64");
 }
 
 /** A fitted kernel, in the order of native/addon/kernel_arguments.h. */

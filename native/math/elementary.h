@@ -48,12 +48,12 @@ struct LogUnitTerms;
 
 template <>
 struct LogUnitTerms<float> {
-  static constexpr float values[] = {0.28011953073931124f, 0.28001813411068891f, 0.40021526646906457f, 0.66666416297892824f};
+  float values[4] = {0.28011953073931124f, 0.28001813411068891f, 0.40021526646906457f, 0.66666416297892824f};
 };
 
 template <>
 struct LogUnitTerms<double> {
-  static constexpr double values[] = {
+  double values[10] = {
       0.17009756370036655437, 0.083449725644523053319, 0.12104944461787461648, 0.13301121455386132423, 0.15386548386076430694,
       0.18181744479354442578, 0.22222223953642782798,  0.28571428548117897041, 0.40000000000155119504, 0.66666666666666309682};
 };
@@ -62,7 +62,8 @@ struct LogUnitTerms<double> {
 template <class E, class V>
 DPO_HD_INLINE V less_log1p_unit(V x) {
   using T = typename E::Scalar;
-  return less_log1p(x, E::quotient(x, x + T(2)), LogUnitTerms<T>::values);
+  constexpr LogUnitTerms<T> terms;
+  return less_log1p(x, E::quotient(x, x + T(2)), terms.values);
 }
 
 /// σ(x) = 1/(1 + e^−x). The exponential's argument is never positive.
