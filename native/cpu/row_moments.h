@@ -9,7 +9,10 @@
 
 namespace dpo::cpu {
 
-/// Moments of at most kSoftmaxBlock pairs of logits.
+/// Pairs of logits that stay in the first-level cache between max and sum, along with those that are read ahead.
+inline constexpr std::int64_t kPairBlock = kSoftmaxBlock / 2;
+
+/// Moments of at most kPairBlock pairs of logits.
 template <math::Moment moment, class S, class Map>
 math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
   using T = compute_t<S>;
@@ -80,8 +83,8 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
 template <math::Moment moment, class S, class Map>
 math::RowMoments row_moments(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
   math::RowMoments total;
-  for (std::int64_t begin = 0; begin < count; begin += kSoftmaxBlock) {
-    total.merge(moments_block<moment>(x + begin, y + begin, std::min(kSoftmaxBlock, count - begin), map, alpha));
+  for (std::int64_t begin = 0; begin < count; begin += kPairBlock) {
+    total.merge(moments_block<moment>(x + begin, y + begin, std::min(kPairBlock, count - begin), map, alpha));
   }
   return total;
 }
