@@ -361,10 +361,30 @@ TYPED_TEST(SimdTest, ExpPartsAreWithinTheirBounds) {
   EXPECT_LT(less_far, 12.0L);
 }
 
-TYPED_TEST(SimdTest, ExpPartsOfSpecialValues) {
+TYPED_TEST(SimdTest, ExpPairIsWithinItsBounds) {
   using T = TypeParam;
-  const auto e = [](T x) { return in_every_lane([](Vec<T> v) { return exp_parts(v).e; }, x, T{1}); };
-  const auto em1 = [](T x) { return in_every_lane([](Vec<T> v) { return exp_parts(v).em1; }, x, T{0}); };
+  const T low = std::nextafter(std::log(std::numeric_limits<T>::min()), T{0});
+  const T high = sizeof(T) == 4 ? T(88) : T(709);
+  const std::vector<std::vector<T>> negative{steps(low, T(0), 50000), steps(T(-2), T(0), 50000),
+                                             negated(magnitudes(T(6), 50000))};
+  const std::vector<std::vector<T>> positive{steps(T(0), high, 50000), steps(T(0), T(2), 50000), magnitudes(T(6), 50000)};
+  const auto e = [](Vec<T> x) { return exp_pair(x).e; };
+  const auto em1 = [](Vec<T> x) { return exp_pair(x).em1; };
+  const auto exp_of = [](long double x) { return std::exp(x); };
+  const auto expm1_of = [](long double x) { return std::expm1(x); };
+  const long double of_e = std::max(worst_excess<T>(negative, e, exp_of), worst_excess<T>(positive, e, exp_of));
+  const long double of_em1 = std::max(worst_excess<T>(negative, em1, expm1_of), worst_excess<T>(positive, em1, expm1_of));
+  this->RecordProperty("worst_e_ulp_thousandths", static_cast<int>(of_e * 1000));
+  this->RecordProperty("worst_em1_ulp_thousandths", static_cast<int>(of_em1 * 1000));
+  EXPECT_LT(of_e, 1.25L);
+  EXPECT_LT(of_em1, 3.0L);
+}
+
+// What exp_parts and exp_pair give where nothing is to be rounded.
+template <class T, class F>
+void expect_special_exponentials(F of) {
+  const auto e = [&](T x) { return in_every_lane([&](Vec<T> v) { return of(v).e; }, x, T{1}); };
+  const auto em1 = [&](T x) { return in_every_lane([&](Vec<T> v) { return of(v).em1; }, x, T{0}); };
   const T tiny = std::log(std::numeric_limits<T>::min()) - 1;
   for (const T x : {-kInf<T>, std::numeric_limits<T>::lowest(), T(-1e4), tiny}) {
     EXPECT_EQ(e(x), T{0}) << x;
@@ -383,6 +403,14 @@ TYPED_TEST(SimdTest, ExpPartsOfSpecialValues) {
     EXPECT_TRUE(std::isnan(e(nan)));
     EXPECT_TRUE(std::isnan(em1(nan)));
   }
+}
+
+TYPED_TEST(SimdTest, ExpPartsOfSpecialValues) {
+  expect_special_exponentials<TypeParam>([](Vec<TypeParam> x) { return exp_parts(x); });
+}
+
+TYPED_TEST(SimdTest, ExpPairOfSpecialValues) {
+  expect_special_exponentials<TypeParam>([](Vec<TypeParam> x) { return exp_pair(x); });
 }
 
 TYPED_TEST(SimdTest, Log1pIsWithinItsBound) {
