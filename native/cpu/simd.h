@@ -470,22 +470,9 @@ inline constexpr float sixteenth_powers[] = {1.0f,        1.04427378f, 1.0905077
                                              1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
 
 /// The relative error of each of those numbers: what is left of 2^(j/16) over it, less 1.
-inline constexpr float sixteenth_power_rests[] = {0.0f,
-                                                  4.62854715e-08f,
-                                                  -1.19921575e-08f,
-                                                  4.72978243e-08f,
-                                                  3.19341815e-08f,
-                                                  3.62105723e-08f,
-                                                  -3.09907193e-08f,
-                                                  -7.47521334e-09f,
-                                                  1.71142709e-08f,
-                                                  -3.04768335e-08f,
-                                                  5.23333421e-09f,
-                                                  6.10759177e-09f,
-                                                  -1.47196051e-08f,
-                                                  -5.25879518e-09f,
-                                                  -6.12825968e-09f,
-                                                  5.14060927e-09f};
+inline constexpr float sixteenth_power_rests[] = {
+    0.0f,        4.62855e-8f,  -1.19922e-8f, 4.72978e-8f, 3.19342e-8f,  3.62106e-8f, -3.09907e-8f, -7.47521e-9f,
+    1.71143e-8f, -3.04768e-8f, 5.23333e-9f,  6.10759e-9f, -1.47196e-8f, -5.2588e-9f, -6.12826e-9f, 5.14061e-9f};
 
 /// A float's x = (k + j/16) ln 2 + r with |r| <= ln 2 / 32. A table of sixteen numbers, which one instruction looks up, saves
 /// three multiplications.
