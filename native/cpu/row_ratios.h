@@ -23,7 +23,6 @@ struct VectorElementary {
   [[gnu::always_inline]] static Vec<T> abs(Vec<T> x) { return cpu::abs(x); }
   [[gnu::always_inline]] static Vec<T> log1p(Vec<T> x) { return cpu::log1p(x); }
   [[gnu::always_inline]] static Vec<T> quotient(Vec<T> a, Vec<T> b) { return cpu::quotient(a, b); }
-  [[gnu::always_inline]] static math::ExpPair<Vec<T>> exp_pair(Vec<T> x) { return cpu::exp_pair(x); }
   [[gnu::always_inline]] static math::ExpParts<Vec<T>> exp_parts(Vec<T> x) { return cpu::exp_parts(x); }
 };
 

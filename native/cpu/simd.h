@@ -469,11 +469,6 @@ inline constexpr float sixteenth_powers[] = {1.0f,        1.04427378f, 1.0905077
                                              1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
                                              1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
 
-/// The relative error of each of those numbers: what is left of 2^(j/16) over it, less 1.
-inline constexpr float sixteenth_power_rests[] = {
-    0.0f,        4.62855e-8f,  -1.19922e-8f, 4.72978e-8f, 3.19342e-8f,  3.62106e-8f, -3.09907e-8f, -7.47521e-9f,
-    1.71143e-8f, -3.04768e-8f, 5.23333e-9f,  6.10759e-9f, -1.47196e-8f, -5.2588e-9f, -6.12826e-9f, 5.14061e-9f};
-
 /// A float's x = (k + j/16) ln 2 + r with |r| <= ln 2 / 32. A table of sixteen numbers, which one instruction looks up, saves
 /// three multiplications.
 struct ExpSixteenths {
@@ -491,7 +486,7 @@ struct ExpSixteenths {
     bits = std::bit_cast<Bits>(rounded);
   }
 
-  /// e^r − 1; minimax for e^r, relative error 1.6e-9.
+  /// e^r - 1; minimax for e^r, relative error 1.6e-9.
   [[gnu::always_inline]] static Vec<float> expm1(Vec<float> r) { return (r * (r * (1.0f / 6) + 0.50001618f) + 1.0f) * r; }
 
   [[gnu::always_inline]] Vec<float> of_table(const float (&table)[16]) const {
@@ -606,11 +601,11 @@ struct ExpReduced {
   V rm1;
 };
 
-template <class V, class LessLn2>
-[[gnu::always_inline]] inline ExpReduced<V> exp_reduce(V x, const LessLn2& less_ln2_of) {
+template <class V>
+[[gnu::always_inline]] inline ExpReduced<V> exp_reduce(V x) {
   using C = Constants<Element<V>>;
   const V rounded = x * C::log2_e + C::round;
-  const V r = less_ln2_of(x, rounded - C::round), first = math::horner(r, C::exp_terms) * r;
+  const V r = less_ln2(x, rounded - C::round), first = math::horner(r, C::exp_terms) * r;
   return {rounded, first * r, first * r + r};
 }
 
@@ -623,7 +618,7 @@ template <class V>
   using C = detail::Constants<T>;
   using Bits = Pack<typename C::Int, detail::pack_size<V>>;
   constexpr auto one = C::bias << C::mantissa_bits;
-  const auto [rounded, rm1_less_r, rm1] = detail::exp_reduce(max(V{} + C::expm1_lowest, x), detail::less_ln2<V>);
+  const auto [rounded, rm1_less_r, rm1] = detail::exp_reduce(max(V{} + C::expm1_lowest, x));
   // e^x - 1 = 2^n ((e^r - 1) + (1 - 2^-n)), which is e^r - 1 itself where n = 0. For the largest n, 128 or 1024, the bits of
   // 2^-n come out as those of -inf, and 0 takes their place.
   const Bits shift = std::bit_cast<Bits>(rounded) << C::mantissa_bits;
@@ -632,10 +627,9 @@ template <class V>
   return x <= C::exp_highest ? scaled : x + std::numeric_limits<T>::infinity();
 }
 
-/// e^x (as exp_no_overflow), e^x - 1 (within 1.5 ulp) and e^x - 1 - x (4.5 for x > -0.34, else 12) for x <= 0, from one range
-/// reduction. -inf gives {0, -1, inf}, NaN gives NaN, and an e below the smallest normal number is 0. Positive x up to 88 for
-/// float and 709 for double are allowed, with em1 within 2.75 ulp, for float and 2.8e-9 x of it beyond that; what larger ones
-/// give is unspecified.
+/// e^x (within 1.25 ulp), e^x - 1 (1.5) and e^x - 1 - x (4.5 for x > -0.34, else 12) for x <= 0, from one range reduction. -inf
+/// gives {0, -1, inf}, NaN gives NaN, and an e below the smallest normal number is 0. Positive x up to 88 for float and 709 for
+/// double are allowed, with em1 within 2.75 ulp; what larger ones give is unspecified.
 template <class V>
 [[gnu::always_inline]] inline math::ExpParts<V> exp_parts(V x) {
   using T = detail::Element<V>;
@@ -643,30 +637,10 @@ template <class V>
   using Bits = Pack<typename C::Int, detail::pack_size<V>>;
   constexpr auto one = C::bias << C::mantissa_bits;
   // Where e underflows x is replaced by the number whose 2^n, put together below, is 0.
-  const auto [rounded, rm1_less_r, rm1] =
-      detail::exp_reduce(x < C::exp_lowest ? V{} + C::exp_zero : x, detail::nearly_less_ln2<V>);
+  const auto [rounded, rm1_less_r, rm1] = detail::exp_reduce(x < C::exp_lowest ? V{} + C::exp_zero : x);
   const V scale = std::bit_cast<V>((std::bit_cast<Bits>(rounded) << C::mantissa_bits) + one);
   const V em1 = scale * rm1 + (scale - static_cast<T>(1));
-  return {{scale * rm1 + scale, em1}, select(rounded == C::round, rm1_less_r, em1 - x)};
-}
-
-/// The first two of exp_parts, with e^x - 1 within 3 ulp, and for float 2.8e-9 |x| of it beyond that. With float on AVX-512 a
-/// third faster.
-template <class V>
-[[gnu::always_inline]] inline math::ExpPair<V> exp_pair(V x) {
-#if defined(DPO_SIMD_AVX512)
-  if constexpr (std::same_as<V, Vec<float>>) {
-    using C = detail::Constants<float>;
-    // Here e − 1 is −1, to the last digit.
-    const V arg = max(V{} + C::exp_lowest, x);
-    const detail::ExpSixteenths parts(arg);
-    const V scale = parts.scale();
-    // The rests count where e^x − 1 is small.
-    const V rm1 = parts.expm1(detail::nearly_less_ln2(arg, parts.steps)) + parts.of_table(detail::sixteenth_power_rests);
-    return {x < C::exp_lowest ? V{} : scale * rm1 + scale, scale * rm1 + (scale - 1.0f)};
-  }
-#endif
-  return exp_parts(x);
+  return {scale * rm1 + scale, em1, select(rounded == C::round, rm1_less_r, em1 - x)};
 }
 
 /// a / b within 1.5 ulp, for b of ordinary size.

@@ -89,15 +89,15 @@ struct AffinityDivergence {
       const V v = alpha_less_1 * r.t, distance = v - affinity_high, log_ratio = distance - affinity_low;
       const auto apart = log_ratio > 0;
       const V p = E::probability(r.lp), exponent = r.lp + log_ratio;
-      const ExpPair<V> pair = E::exp_pair(apart ? exponent : log_ratio);
-      V power = pair.e;
+      const ExpParts<V> parts = E::exp_parts(apart ? exponent : log_ratio);
+      V power = parts.e;
       if constexpr (kPrecise) {
         // |v| > |A| and |lp| > log_ratio here, so these differences are what rounding took.
         const V rest = ((v - distance) - affinity_high) + ((distance - log_ratio) - affinity_low) +
                        (log_ratio - (exponent - r.lp)) + (alpha_less_1 * r.t_rest + r.lp_rest);
         power = power > 0 ? power + power * rest : V{};
       }
-      return scale * (apart ? power - p : p * pair.em1);
+      return scale * (apart ? power - p : p * parts.em1);
     }
   };
 };

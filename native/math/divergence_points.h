@@ -25,7 +25,6 @@ struct ScalarElementary {
   /// a/b for b between ½ and 4.
   DPO_HD_INLINE static T quotient(T a, T b) { return a / b; }
   /// For x ≤ 0 and a little above.
-  DPO_HD_INLINE static ExpPair<T> exp_pair(T x) { return {std::exp(x), std::expm1(x)}; }
   DPO_HD_INLINE static ExpParts<T> exp_parts(T x);
 };
 
@@ -52,9 +51,8 @@ DPO_HD_INLINE V expm1_less_linear(V v) {
 
 template <class T>
 DPO_HD_INLINE ExpParts<T> ScalarElementary<T>::exp_parts(T x) {
-  const ExpPair<T> pair = exp_pair(x);
-  const bool near = (x < 0 ? -x : x) < T(0.5);
-  return {pair, near ? expm1_less_linear<ScalarElementary>(x) : pair.em1 - x};
+  const T em1 = std::expm1(x);
+  return {std::exp(x), em1, abs(x) < T(0.5) ? expm1_less_linear<ScalarElementary>(x) : em1 - x};
 }
 
 /// Log-ratios of points that have no mass on one side are cut here, so that their terms stay finite.

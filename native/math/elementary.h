@@ -16,16 +16,10 @@ struct ValueAndSlope {
   T value, slope;
 };
 
-/// e^x and e^x − 1.
+/// e^x, e^x − 1 and e^x − 1 − x.
 template <class V>
-struct ExpPair {
-  V e, em1;
-};
-
-/// The same and e^x − 1 − x.
-template <class V>
-struct ExpParts : ExpPair<V> {
-  V em1_less_x;
+struct ExpParts {
+  V e, em1, em1_less_x;
 };
 
 /// Σ c_k x^k, the highest power first. V is a number or a vector of numbers.
