@@ -69,7 +69,8 @@ std::vector<napi_value> prepare(const Napi::CallbackInfo& info, std::size_t firs
   call.backend = backend->table;
   call.device_memory = in.take_device_memory();
   call.staged = in.take_staged();
-  if (!info[2].ToBoolean()) {
+  // Not ToBoolean: it enters JavaScript, which fails in a worker that is being terminated.
+  if (!info[2].As<Napi::Boolean>().Value()) {
     call.claim = std::make_unique<MemoryClaim>(in.memory());
     if (!call.claim->claimed()) call.job.status = memory_in_use();
   }
@@ -104,10 +105,13 @@ struct AsyncCall {
   }
 };
 
+/// Nothing in a worker that is being terminated, where no promise can be made any more.
 Napi::Value already_settled(Napi::Env env, const Status& status) {
-  const Napi::Promise::Deferred deferred(env);
-  deferred.Resolve(outcome(env, status));
-  return deferred.Promise();
+  napi_deferred deferred = nullptr;
+  napi_value promise = nullptr;
+  if (napi_create_promise(env, &deferred, &promise) != napi_ok) return {};
+  napi_resolve_deferred(env, deferred, outcome(env, status));
+  return {env, promise};
 }
 
 }  // namespace

@@ -21,13 +21,19 @@ void let_go(Napi::Env env, DeviceHandle& handle) {
   handle.memory.reset();
 }
 
+/// Nothing, and the memory is let go of, in a worker that is being terminated.
 Napi::Value external_of(Napi::Env env, std::unique_ptr<DeviceHandle> handle) {
   report(env, *handle->memory, 1);
   const auto finalize = [](Napi::Env finalized_in, DeviceHandle* gone) {
     const std::unique_ptr<DeviceHandle> owned(gone);
     let_go(finalized_in, *owned);
   };
-  const auto external = Napi::External<DeviceHandle>::New(env, handle.release(), finalize);
+  const auto external = Napi::External<DeviceHandle>::New(env, handle.get(), finalize);
+  if (external.IsEmpty()) {
+    let_go(env, *handle);
+    return external;
+  }
+  handle.release();  // the finalizer takes it back
   napi_type_tag_object(env, external, &kHandleTag);
   return external;
 }
@@ -133,9 +139,10 @@ Napi::Value export_dlpack(const Napi::CallbackInfo& info) {
   managed.tensor.byte_offset = static_cast<std::uint64_t>(info[1].As<Napi::Number>().DoubleValue());
   managed.manager_ctx = exported.get();
   managed.deleter = [](dlpack::ManagedTensor* of) { delete static_cast<Exported*>(of->manager_ctx); };
-  exported.release();  // the deleter takes it back
-  return Napi::External<dlpack::ManagedTensor>::New(env, &managed,
-                                                    [](Napi::Env, dlpack::ManagedTensor* of) { of->deleter(of); });
+  const auto external = Napi::External<dlpack::ManagedTensor>::New(
+      env, &managed, [](Napi::Env, dlpack::ManagedTensor* of) { of->deleter(of); });
+  if (!external.IsEmpty()) exported.release();  // the deleter takes it back
+  return external;
 }
 
 Napi::Value import_dlpack(const Napi::CallbackInfo& info) {

@@ -3,22 +3,27 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { linearTokenLogProbsVjpSync, tensor } from "dpo-kernels";
 
-const ROUNDS = 6;
-const WAYS = ["async", "async", "failing", "sync"];
+/** Milliseconds from a worker's first call to its end, by round. */
+const delay = (round) => (7 * round) % 40;
+const PLANS = {
+  long: { rounds: 6, ways: ["async", "async", "failing", "sync"] },
+  short: { rounds: 20, ways: ["shortSync", "shortAsync", "shortRefused", "shortOnDevice"] },
+};
+const [{ rounds, ways }, device] = [PLANS[process.argv[2]], process.argv[3]];
 const shape = { rows: 256, width: 256, words: 8000 };
 
 async function terminated(way, round) {
   const worker = new Worker(new URL("worker.mjs", import.meta.url));
-  worker.postMessage({ command: "forever", shape, way });
+  worker.postMessage({ command: "forever", shape, device, way });
   await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject));
-  await sleep((7 * round) % 40);
+  await sleep(delay(round));
   return worker.terminate();
 }
 
 const memory = [];
 let count = 0;
-for (let round = 0; round < ROUNDS; round++) {
-  count += (await Promise.all(WAYS.map((way) => terminated(way, round)))).length;
+for (let round = 0; round < rounds; round++) {
+  count += (await Promise.all(ways.map((way) => terminated(way, round)))).length;
   globalThis.gc();
   memory.push(process.memoryUsage().rss / 2 ** 20);
 }

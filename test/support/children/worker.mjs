@@ -1,6 +1,16 @@
 // A worker thread that does what it is told and answers with plain numbers.
 import { parentPort } from "node:worker_threads";
-import { backends, DpoKernels, kernels, linearTokenLogProbsVjp, linearTokenLogProbsVjpSync, tensor, useBackend } from "dpo-kernels";
+import {
+  backends,
+  DpoKernels,
+  kernels,
+  linearTokenLogProbsVjp,
+  linearTokenLogProbsVjpSync,
+  tensor,
+  tokenLogProbs,
+  tokenLogProbsSync,
+  useBackend,
+} from "dpo-kernels";
 
 /** The same as in workers.test.ts: rounded sines. */
 function waves(length, step) {
@@ -25,9 +35,53 @@ function objectiveInputs(shape) {
   };
 }
 
+function pullBackArgs(shape) {
+  return { ...head(shape), upstream: new Float32Array(shape.rows).fill(0.5) };
+}
+
+function atOnce(count, call) {
+  return () => Promise.allSettled(Array.from({ length: count }, call));
+}
+
+const short = () => ({ logits: tensor(waves(8, 0.7), [2, 4]), targets: Int32Array.of(1, 3) });
+
+/** What to do over and over. The long calls take milliseconds; the short ones go into taking arguments and giving results. */
+const ENDLESS = {
+  sync({ shape }) {
+    const args = pullBackArgs(shape);
+    return () => linearTokenLogProbsVjpSync(args);
+  },
+  async({ shape }) {
+    const args = pullBackArgs(shape);
+    return atOnce(3, () => linearTokenLogProbsVjp(args));
+  },
+  failing({ shape }) {
+    const args = pullBackArgs(shape);
+    args.upstream[shape.rows - 1] = Number.NaN;
+    return atOnce(3, () => linearTokenLogProbsVjp(args));
+  },
+  shortSync() {
+    const args = short();
+    return () => tokenLogProbsSync(args);
+  },
+  shortAsync() {
+    const args = short();
+    return atOnce(100, () => tokenLogProbs(args));
+  },
+  /** Refused before they begin: the result would lie in its own argument. */
+  shortRefused() {
+    const args = short();
+    const out = { logProbs: tensor(args.logits.data.subarray(0, 2), [2]) };
+    return atOnce(100, () => tokenLogProbs(args, { out }));
+  },
+  shortOnDevice({ device }) {
+    return () => short().logits.toSync(device).dispose();
+  },
+};
+
 const commands = {
   async pullBack({ shape, sync }) {
-    const args = { ...head(shape), upstream: new Float32Array(shape.rows).fill(0.5) };
+    const args = pullBackArgs(shape);
     const { hidden, weight } = sync ? linearTokenLogProbsVjpSync(args) : await linearTokenLogProbsVjp(args);
     return [hidden.data, weight.data];
   },
@@ -45,14 +99,10 @@ const commands = {
     return backends();
   },
   /** Calls without end: the worker is there to be terminated in the middle of one. */
-  async forever({ shape, way }) {
-    const args = { ...head(shape), upstream: new Float32Array(shape.rows).fill(0.5) };
-    if (way === "failing") args.upstream[shape.rows - 1] = Number.NaN;
+  async forever({ way, ...given }) {
+    const call = ENDLESS[way](given);
     parentPort.postMessage("begun");
-    for (;;) {
-      if (way === "sync") linearTokenLogProbsVjpSync(args);
-      else await Promise.allSettled([1, 2, 3].map(() => linearTokenLogProbsVjp(args)));
-    }
+    for (;;) await call();
   },
 };
 
