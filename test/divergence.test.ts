@@ -198,7 +198,7 @@ describeBackends(() => {
     // 16 bits hold no other logits at 1e4 than multiples of 8 or 64.
     const representable = families.filter(({ family, storage }) => !(family.includes("2e4") && (storage === "f16" || storage === "bf16")));
     it.each(representable)("equal float64's for rows that are $family: $name, $storage", async ({ family, ...one }) => {
-      for (const width of [2, 37, 290]) await expectTruth(one, randomCase({ rows: 4, width, storage: one.storage, family }), `width ${width}`);
+      for (const width of [2, 37, 64, 290]) await expectTruth(one, randomCase({ rows: 4, width, storage: one.storage, family }), `width ${width}`);
     });
 
     const options = [{ temperature: 0.7 }, { temperature: 4 }, { softcap: 6 }, { softcap: 5, temperature: 1.5 }];
@@ -333,6 +333,16 @@ describeBackends(() => {
           const label = `${one.name}, |x - y| about ${spread}, width ${width}`;
           expectValues(values.data, truth.values, { abs: 0, rel: NEAR_VALUE[one.storage], label });
           expectNear(gradPolicy as Tensor, truth.gradPolicy, one.storage, label);
+        }
+      }
+    });
+
+    it.each(combinations(KINDS, STORAGES))("are within bounds on their way to distant ones: $name, $storage", async (one) => {
+      const random = createRandom(31);
+      for (const spread of [0.2, 0.35, 0.5, 0.7, 1, 1.5]) {
+        for (const width of [48, 401]) {
+          const logits = storedLogits(nearIdentical(random, 3, width, spread), width, one.storage);
+          await expectTruth(one, { ...logitsOf(logits, width, one.storage), upstream: 1 }, `spread ${spread}, width ${width}`);
         }
       }
     });

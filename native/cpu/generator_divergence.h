@@ -15,8 +15,9 @@ class GeneratorDivergence final : public LogitDivergence {
  protected:
   bool surely_finite(const math::RowMoments&) const override { return false; }
 
-  RowTerms terms(const double* x, const double* y, std::int64_t row, const Normalizers& sums,
+  RowTerms terms(const double* x, const double* y, std::int64_t row, const math::RowMoments& found,
                  const WeightedPoints<double>* points, double*) const override {
+    const Normalizers sums(found);
     const std::int64_t count = columns();
     const double* values = values_ + row * count;
     const double* slopes = slopes_ + (points ? row * count : 0);

@@ -14,8 +14,9 @@ class MaxLogRatio final : public LogitDivergence {
  protected:
   bool surely_finite(const math::RowMoments&) const override { return false; }
 
-  RowTerms terms(const double* x, const double* y, std::int64_t, const Normalizers& sums, const WeightedPoints<double>* points,
-                 double*) const override {
+  RowTerms terms(const double* x, const double* y, std::int64_t, const math::RowMoments& found,
+                 const WeightedPoints<double>* points, double*) const override {
+    const Normalizers sums(found);
     const auto ratios = refined_ratios(x, y, sums);
     const double largest = sum(ratios, math::MassAt{0}, nullptr).highest;
     if (!points) return {.value = largest > 0 ? largest : 0};

@@ -11,8 +11,9 @@ class OrderedTransport final : public LogitDivergence {
   OrderedTransport(std::int64_t columns, double exponent) : LogitDivergence(columns), exponent_(exponent) {}
 
  protected:
-  RowTerms terms(const double* x, const double* y, std::int64_t, const Normalizers& sums, const WeightedPoints<double>* points,
-                 double* scratch) const override {
+  RowTerms terms(const double* x, const double* y, std::int64_t, const math::RowMoments& found,
+                 const WeightedPoints<double>* points, double* scratch) const override {
+    const Normalizers sums(found);
     const WeightedPoints<double> own{scratch, scratch + points_size()};
     const WeightedPoints<double>& stored = points ? *points : own;
     const double excess = sum(ratios(x, y, sums), math::Differences{}, &stored).weight;

@@ -45,7 +45,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
   math::RowMoments moments(const S* x, const S* y) const override {
     double alpha = 0;
     if constexpr (Divergence::moment == math::Moment::blend) alpha = divergence_.alpha;
-    return row_moments<Divergence::moment>(x, y, Base::columns(), Base::map(), alpha);
+    return row_moments<kMoment>(x, y, Base::columns(), Base::map(), alpha);
   }
 
   bool surely_finite(const math::RowMoments& found) const override {
@@ -54,11 +54,10 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     return true;
   }
 
-  RowTerms terms(const S* x, const S* y, std::int64_t, const Normalizers& sums, const WeightedPoints<T>* points,
+  RowTerms terms(const S* x, const S* y, std::int64_t, const math::RowMoments& found, const WeightedPoints<T>* points,
                  T*) const override {
-    PointSums<T> total = Base::sum(Base::ratios(x, y, sums), divergence_, points);
-    if (total.term != 0 && std::fabs(total.term) < Divergence::refined_below)
-      total = Base::sum(Base::refined_ratios(x, y, sums), divergence_, points);
+    const Normalizers sums(found);
+    PointSums<T> total = first_sums(x, y, found, sums, points);
     if constexpr (requires { requires !Divergence::is_precise; }) {
       if (divergence_.wants_precise(total.term)) total = Base::sum(Base::ratios(x, y, sums), divergence_.precise(), points);
     }
@@ -76,6 +75,31 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
 
  private:
   static constexpr bool kHasMoments = Divergence::moment != math::Moment::none;
+  /// In double precision, and after a cap, what distant rows can do without would save little.
+  static constexpr bool kHasDistant =
+      sizeof(T) == 4 && !Map::caps && requires(const Divergence& divergence) { divergence.for_distant(); };
+
+  static constexpr math::Moment moment_of_first_pass() {
+    if constexpr (kHasDistant) return decltype(std::declval<Divergence>().for_distant())::moment;
+    return Divergence::moment;
+  }
+  static constexpr math::Moment kMoment = moment_of_first_pass();
+
+  PointSums<T> first_sums(const S* x, const S* y, const math::RowMoments& found, const Normalizers& sums,
+                          const WeightedPoints<T>* points) const {
+    if constexpr (kHasDistant) {
+      const auto distant = divergence_.for_distant();
+      if (distant.likely(found) && !math::are_far_apart(sums)) {
+        using Ratios = math::DistantRatios<T, Map>;
+        const PointSums<T> total = Base::sum(RowRatios<S, Ratios>(x, y, Ratios(Base::map(), sums)), distant, points);
+        if (distant.holds(total.term)) return total;
+      }
+    }
+    const auto ratios = Base::ratios(x, y, sums);
+    const PointSums<T> total = Base::sum(ratios, divergence_, points);
+    const bool refined = total.term != 0 && std::fabs(total.term) < Divergence::refined_below;
+    return refined ? Base::sum(Base::refined_ratios(x, y, sums), divergence_, points) : total;
+  }
 
   /// Whether the moments are all that the divergence wants, and have digits enough.
   bool exact(const math::RowMoments& found) const {
@@ -86,7 +110,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     const RowOutcome result = Base::outcome(divergence_.value(found));
     if (result.state != RowState::finite) return result;
     const Normalizers sums(found);
-    const RowRatios<S, Map> ratios = Base::ratios(x, y, sums);
+    const auto ratios = Base::ratios(x, y, sums);
     const auto of_point = divergence_.template gradient<T>(found);
     Base::write(
         x, sums, gradient, [ratios, of_point](std::int64_t i, auto n) __attribute__((always_inline)) {

@@ -53,7 +53,11 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
   xs.for_each([&](std::int64_t i, Vec<T> cx, auto way) {
     __builtin_prefetch(x + count + i);
     __builtin_prefetch(y + count + i);
-    const Vec<T> dx = map.scaled(cx - x_shift), dy = map.scaled(ys.at(i) - y_shift);
+    Vec<T> dx = map.scaled(cx - x_shift), dy = map.scaled(ys.at(i) - y_shift);
+    if constexpr (std::is_same_v<decltype(way), typename Block::LastWay>) {
+      // The difference of two infinite numbers is none; these are as good.
+      for (Vec<T>* distance : {&dx, &dy}) *distance = first_lanes(*distance, way.filled, T(-1e30));
+    }
     const Vec<T> ex = exp_no_overflow(dx), ey = exp_no_overflow(dy);
     x_sum[way] += ex;
     y_sum[way] += ey;

@@ -29,13 +29,12 @@ struct VectorElementary {
 using math::Normalizers;
 
 /// The points of two rows, in vectors.
-template <class S, class Map>
+template <class S, class Ratios>
 class RowRatios {
  public:
   using T = compute_t<S>;
 
-  RowRatios(const S* x, const S* y, const Map& map, const Normalizers& sums, double log_ratio_error = 0)
-      : x_(x), y_(y), ratios_(map, sums, log_ratio_error) {}
+  RowRatios(const S* x, const S* y, const Ratios& ratios) : x_(x), y_(y), ratios_(ratios) {}
 
   template <class N>
   [[gnu::always_inline]] math::LogRatio<Vec<T>> at(std::int64_t i, N n) const {
@@ -49,15 +48,13 @@ class RowRatios {
  private:
   /// Lanes past the end of the row have no mass.
   static void clear_beyond(int n, math::LogRatio<Vec<T>>& r) {
-    for (int lane = n; lane < lanes<T>; ++lane) {
-      r.lp[lane] = r.lq[lane] = -std::numeric_limits<T>::infinity();
-      r.t[lane] = 0;
-    }
+    for (Vec<T>* log_mass : {&r.lp, &r.lq}) *log_mass = first_lanes(*log_mass, n, -std::numeric_limits<T>::infinity());
+    r.t = first_lanes(r.t, n, T(0));
   }
 
   const S* x_;
   const S* y_;
-  math::SoftmaxRatios<T, Map> ratios_;
+  Ratios ratios_;
 };
 
 }  // namespace dpo::cpu

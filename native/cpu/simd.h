@@ -172,6 +172,13 @@ template <Storage S>
 #endif
 }
 
+/// The first n lanes of x, and fill in the others.
+template <class V>
+[[gnu::always_inline]] inline V first_lanes(V x, int n, detail::Element<V> fill) {
+  for (int lane = n; lane < detail::pack_size<V>; ++lane) x[lane] = fill;
+  return x;
+}
+
 /// Rounds to the storage type (nearest, ties to even) and writes lanes values to any address.
 template <Storage S>
 [[gnu::always_inline]] inline void store(S* to, Vec<compute_t<S>> values) {

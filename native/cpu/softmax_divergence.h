@@ -41,11 +41,12 @@ struct PointSums {
 /// Terms that a lane adds up before they go on in double precision: few, since a sum of thousands would lose the last digits.
 inline constexpr std::int64_t kTermsPerLane = 64;
 
-template <bool stores, class S, class Map, class Divergence>
-PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& row, std::int64_t columns, const Divergence& of_point,
-                                   const WeightedPoints<compute_t<S>>& points) {
+template <bool stores, class S, class Ratios, class Divergence>
+PointSums<compute_t<S>> sum_points(const RowRatios<S, Ratios>& row, std::int64_t columns, const Divergence& of_point,
+                                   const WeightedPoints<compute_t<S>>& to) {
   // Copies, so that what is stored cannot change them and they stay in registers.
-  const RowRatios<S, Map> ratios = row;
+  const RowRatios<S, Ratios> ratios = row;
+  const WeightedPoints<compute_t<S>> points = to;
   const Divergence divergence = of_point;
   using T = compute_t<S>;
   using E = VectorElementary<T>;
@@ -61,12 +62,11 @@ PointSums<compute_t<S>> sum_points(const RowRatios<S, Map>& row, std::int64_t co
         highest = max(r.t, highest);
         lowest = min(r.t, lowest);
       }
-      const auto ratio = math::ratio_of<E>(r);
-      const math::PointTerms<Vec<T>> terms = divergence.template at<E>(ratio);
+      const auto [p, terms] = math::weighted_terms<E>(divergence, r);
       term += terms.term;
       weight += terms.weight;
       if constexpr (stores) {
-        store(points.p + i, ratio.p);
+        store(points.p + i, p);
         store(points.weight + i, terms.weight);
       }
     };
@@ -102,7 +102,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   }
 
   RowOutcome value(const S* x, const S* y, std::int64_t row, const RowSums& sums, T* scratch) const override {
-    return outcome(terms(x, y, row, Normalizers(sums.moments), nullptr, scratch));
+    return outcome(terms(x, y, row, sums.moments, nullptr, scratch));
   }
 
   RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
@@ -114,7 +114,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
       return result;
     }
     const WeightedPoints<T> points{scratch, scratch + points_size()};
-    const RowTerms found = terms(x, y, row, normalizers, &points, scratch + 2 * points_size());
+    const RowTerms found = terms(x, y, row, sums.moments, &points, scratch + 2 * points_size());
     const RowOutcome result = outcome(found);
     if (result.state != RowState::finite) return result;
     const T slope = static_cast<T>(found.slope), mean = static_cast<T>(found.weight_sum);
@@ -136,7 +136,7 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   virtual bool surely_finite(const math::RowMoments&) const { return true; }
 
   /// D by all its passes; with p and w when `points` are wanted. `scratch` is what lies behind the points.
-  virtual RowTerms terms(const S* x, const S* y, std::int64_t row, const Normalizers& sums, const WeightedPoints<T>* points,
+  virtual RowTerms terms(const S* x, const S* y, std::int64_t row, const math::RowMoments& found, const WeightedPoints<T>* points,
                          T* scratch) const = 0;
 
   const Map& map() const { return map_; }
@@ -144,16 +144,18 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   std::int64_t points_size() const { return (columns_ + lanes<T> - 1) / lanes<T> * lanes<T>; }
 
   /// Sums over the row of divergence.at(point), with p and weights stored if `points` are given.
-  template <class Divergence>
-  PointSums<T> sum(const RowRatios<S, Map>& ratios, const Divergence& divergence, const WeightedPoints<T>* points) const {
+  template <class Ratios, class Divergence>
+  PointSums<T> sum(const RowRatios<S, Ratios>& ratios, const Divergence& divergence, const WeightedPoints<T>* points) const {
     return points ? sum_points<true>(ratios, columns_, divergence, *points) : sum_points<false>(ratios, columns_, divergence, {});
   }
 
-  RowRatios<S, Map> ratios(const S* x, const S* y, const Normalizers& sums) const { return {x, y, map_, sums}; }
+  using Ratios = math::SoftmaxRatios<T, Map>;
+
+  RowRatios<S, Ratios> ratios(const S* x, const S* y, const Normalizers& sums) const { return {x, y, Ratios(map_, sums)}; }
 
   /// The same when all t are known to be a little too large: Σ (p − q) is 0, and what is computed for it is that error.
-  RowRatios<S, Map> refined_ratios(const S* x, const S* y, const Normalizers& sums) const {
-    return {x, y, map_, sums, sum(ratios(x, y, sums), math::Differences{}, nullptr).term};
+  RowRatios<S, Ratios> refined_ratios(const S* x, const S* y, const Normalizers& sums) const {
+    return {x, y, Ratios(map_, sums, sum(ratios(x, y, sums), math::Differences{}, nullptr).term)};
   }
 
   static RowOutcome outcome(const RowTerms& found) {

@@ -34,48 +34,55 @@ class CappedBlock {
   /// Vectors go round this many accumulators, so that none waits for the one before it.
   static constexpr int kWays = 4;
 
-  /// Calls visit(i, capped, way) for every vector; `way` is a constant of 0 .. kWays − 1.
+  /// The way of the vector that the row's end does not fill.
+  struct LastWay : std::integral_constant<int, 0> {
+    int filled;  // lanes
+  };
+
+  /// Calls visit(i, capped, way) for every vector; `way` is a constant of 0 .. kWays − 1, or a LastWay.
   template <class Visit>
   [[gnu::always_inline]] void for_each(const Visit& visit) const {
-    if constexpr (Map::caps) {
-      walk(whole_ + (rest_ > 0 ? kStep : 0), [&](std::int64_t i, auto way) { visit(i, load(capped_ + i), way); });
-    } else {
-      for_each_logit(kNothing, visit);
-    }
+    walk(logits(), kNothing, visit);
   }
 
   /// The vector from element i on, a multiple of the vector's size.
   [[gnu::always_inline]] Vec<T> at(std::int64_t i) const {
-    if constexpr (Map::caps) return load(capped_ + i);
-    return i < whole_ ? load(row_ + i) : load_partial(row_ + whole_, rest_, kNothing);
+    return i < whole_ ? load(logits() + i) : load_partial(logits() + whole_, rest_, kNothing);
   }
 
   /// for_each with the raw logits, and `fill` past the end.
   template <class Visit>
   [[gnu::always_inline]] void for_each_logit(T fill, const Visit& visit) const {
-    walk(whole_, [&](std::int64_t i, auto way) { visit(i, load(row_ + i), way); });
-    if (rest_ > 0) visit(whole_, load_partial(row_ + whole_, rest_, fill), Way<0>{});
+    walk(row_, fill, visit);
   }
 
  private:
   template <int way>
   using Way = std::integral_constant<int, way>;
 
-  template <class Visit>
-  [[gnu::always_inline]] static void walk(std::int64_t end, const Visit& visit) {
-    std::int64_t i = 0;
-    for (; i + kWays * kStep <= end; i += kWays * kStep) {
-      visit(i, Way<0>{});
-      visit(i + kStep, Way<1>{});
-      visit(i + 2 * kStep, Way<2>{});
-      visit(i + 3 * kStep, Way<3>{});
+  const auto* logits() const {
+    if constexpr (Map::caps) {
+      return capped_;
+    } else {
+      return row_;
     }
-    for (; i < end; i += kStep) visit(i, Way<0>{});
+  }
+
+  template <class Logit, class Visit>
+  [[gnu::always_inline]] void walk(const Logit* from, T fill, const Visit& visit) const {
+    std::int64_t i = 0;
+    for (; i + kWays * kStep <= whole_; i += kWays * kStep) {
+      visit(i, load(from + i), Way<0>{});
+      visit(i + kStep, load(from + i + kStep), Way<1>{});
+      visit(i + 2 * kStep, load(from + i + 2 * kStep), Way<2>{});
+      visit(i + 3 * kStep, load(from + i + 3 * kStep), Way<3>{});
+    }
+    for (; i < whole_; i += kStep) visit(i, load(from + i), Way<0>{});
+    if (rest_ > 0) visit(whole_, load_partial(from + whole_, rest_, fill), LastWay{{}, rest_});
   }
 
   void cap(const Map& map) {
     for_each_logit(T(0), [&](std::int64_t i, Vec<T> z, auto) { store(capped_ + i, map.capped(z)); });
-    if (rest_ > 0) std::fill(capped_ + whole_ + rest_, capped_ + whole_ + kStep, kNothing);
   }
 
   const S* row_;

@@ -49,8 +49,9 @@ class TransportRow final : public LogitDivergence {
  protected:
   bool surely_finite(const math::RowMoments&) const override { return false; }
 
-  RowTerms terms(const double* x, const double* y, std::int64_t, const Normalizers& sums, const WeightedPoints<double>* points,
-                 double*) const override {
+  RowTerms terms(const double* x, const double* y, std::int64_t, const math::RowMoments& found,
+                 const WeightedPoints<double>* points, double*) const override {
+    const Normalizers sums(found);
     const auto size = static_cast<std::size_t>(columns());
     // The gradient is one in the logits already: weights that sum to 0.
     const std::span<double> gradient = points ? std::span(points->weight, size) : std::span<double>();

@@ -126,11 +126,39 @@ DPO_HD_INLINE PowerTerms<V> power_terms(V base, V log_base, V log_base_rest, V t
   return {near ? base * t + curved : far, near ? kl + curved : far - excess};
 }
 
+/// AffinityOf distant rows in single precision: terms (blend − base)/k with blend = p^α q^(1−α), and w less a multiple of p.
+template <bool kByP>
+struct DistantAffinity : AffinityDivergence {
+  template <class E, class V>
+  DPO_HD_INLINE WeightedTerms<V> distant_at(const LogRatio<V>& r) const {
+    using T = typename E::Scalar;
+    const T of_k = static_cast<T>(k()), inverse = static_cast<T>(1 / k());
+    const V t = clamped_log_ratio<E>(r.t), p = E::probability(r.lp);
+    const V blend = kByP ? E::exp(r.lp + of_k * t) : E::exp(r.lq - of_k * t);
+    const V base = kByP ? p : E::probability(r.lq);
+    return {p, {(blend - base) * inverse, static_cast<T>(kByP ? alpha / k() : -1) * blend}};
+  }
+
+  DPO_HD bool likely(const RowMoments& row) const { return std::fabs(k()) >= 0.5 && !cancels(row); }
+  DPO_HD bool holds(double) const { return true; }
+};
+
 /// kByP (α ≥ ½): powers of q/p, weighted by p; w = α·power. Else powers of p/q, weighted by q; w = α·power + (p − q).
 template <bool kByP, bool kPrecise>
 struct AffinityOf : AffinityDivergence {
   static constexpr bool is_precise = kPrecise;
   DPO_HD AffinityOf<kByP, true> precise() const { return {*this}; }
+  DPO_HD DistantAffinity<kByP> for_distant() const
+    requires(!kPrecise)
+  {
+    return {*this};
+  }
+
+  /// The products that make up a large A lose in rounding what the second pass makes up for.
+  DPO_HD bool cancels(const RowMoments& row) const {
+    constexpr double large = 16;
+    return AffinityDivergence::cancels(row) || (kPrecise && std::fabs(row.log_affinity(alpha)) > large);
+  }
 
   template <class E, class V>
   DPO_HD_INLINE PointTerms<V> at(const Ratio<V>& r) const {

@@ -83,10 +83,16 @@ struct Ratio : LogRatio<V> {
   V p, q, difference;  // p, q, p − q
 };
 
+/// |t| up to the limit.
+template <class E, class V>
+DPO_HD_INLINE V limited_distance(V t) {
+  return E::min(E::abs(t), V{} + static_cast<typename E::Scalar>(log_ratio_limit));
+}
+
 template <class E, class V>
 DPO_HD_INLINE Ratio<V> ratio_of(LogRatio<V> r) {
   const auto above = r.t >= 0;
-  const V distance = E::min(E::abs(r.t), V{} + static_cast<typename E::Scalar>(log_ratio_limit));
+  const V distance = limited_distance<E>(r.t);
   r.t = above ? distance : -distance;
   const ExpParts<V> parts = E::exp_parts(-distance);
   const V big = E::probability(above ? r.lp : r.lq);
@@ -99,6 +105,24 @@ template <class V>
 struct PointTerms {
   V term, weight;
 };
+
+/// One point's p along with them.
+template <class V>
+struct WeightedTerms {
+  V p;
+  PointTerms<V> terms;
+};
+
+/// What a functor that asks for a Ratio says of a point, or one that asks for no more than its LogRatio.
+template <class E, class Divergence, class V>
+DPO_HD_INLINE WeightedTerms<V> weighted_terms(const Divergence& divergence, const LogRatio<V>& r) {
+  if constexpr (requires { divergence.template distant_at<E>(r); }) {
+    return divergence.template distant_at<E>(r);
+  } else {
+    const Ratio<V> ratio = ratio_of<E>(r);
+    return {ratio.p, divergence.template at<E>(ratio)};
+  }
+}
 
 /// The terms of kl with the larger or the smaller of p and q in its first argument.
 template <class V>
@@ -173,6 +197,9 @@ enum class Moment { none, x_differences, y_differences, both_differences, blend 
 
 /// Below this kl (for others: what corresponds to it) the moments have lost too many digits.
 inline constexpr double near_identical = 1.0 / 32;
+
+/// Whether rows with this js are so far from identical that 1e-7 of p and q does not show in their divergence.
+DPO_HD inline bool are_distant(double js) { return js > near_identical; }
 
 /// A value below this has a gradient that single precision can hold.
 inline constexpr double surely_fits = 1e30;

@@ -9,7 +9,9 @@
 //   passes = 2: after the two log-sum-exps, at(ratio) gives the term and w of every point, and value(Σ terms) gives D.
 //   passes = 1: RowMoments, gathered along with the log-sum-exps, give the value, and then the gradient, of most rows. They
 //   cancel where p ≈ q: cancels(moments) tells, and such a row takes the second pass.
-// V is a number or a vector of numbers, E its elementary functions. A new divergence is a functor here and its line in
+// Where that saves much, for_distant() is a functor for rows of which p ≈ q need not be thought: of most points of a second
+// pass it asks for no more than the LogRatio. likely(moments) tells before that pass which rows those are, holds(Σ terms) after
+// it. V is a number or a vector of numbers, E its elementary functions. A new divergence is a functor here and its line in
 // with_divergence.
 #pragma once
 
@@ -184,6 +186,67 @@ struct TotalVariationOf : SumOfTerms {
 };
 using TotalVariation = TotalVariationOf<false>;
 
+/// ln(2/(1 + e)) for 0 ≤ e ≤ 1, highest power of e − ½ first. Minimax, absolute error 2.9e-8.
+struct LogTwoOverTerms {
+  float odd[4] = {-0.01024388770957551f, -0.025967303792656534f, -0.0987917548316149f, -0.66666616595965445f};
+  float even[5] = {0.0062999461546542133f, 0.014264106457663522f, 0.049421217227891092f, 0.22222078831246969f,
+                   0.28768208129704443f};
+};
+
+/// Of a point of distant rows: |t|, e = min(p, q)/max(p, q), max(p, q) and p.
+template <class V>
+struct DistantPoint {
+  V distance, e, big, p;
+};
+
+template <class E, class V>
+DPO_HD_INLINE DistantPoint<V> distant_point(const LogRatio<V>& r) {
+  const auto above = r.t >= 0;
+  const V distance = limited_distance<E>(r.t), e = E::probability(-distance), big = E::probability(above ? r.lp : r.lq);
+  return {distance, e, big, above ? big : big * e};
+}
+
+/// JensenShannon of distant rows in single precision: ln(big/m) = ln(2/(1 + e)).
+struct DistantJensenShannon {
+  static constexpr bool may_be_infinite = false;
+  static constexpr Moment moment = Moment::x_differences;
+
+  template <class E, class V>
+  DPO_HD_INLINE WeightedTerms<V> distant_at(const LogRatio<V>& r) const {
+    constexpr LogTwoOverTerms terms;
+    const DistantPoint<V> point = distant_point<E>(r);
+    // Odd and even powers apart, since one after the other they would have to wait for each other.
+    const V x = point.e - 0.5f, square = x * x;
+    const V log_big = horner(square, terms.odd) * x + horner(square, terms.even), log_small = log_big - point.distance;
+    return {point.p, {point.big * (point.e * log_small + log_big), point.p * (r.t >= 0 ? log_big : log_small)}};
+  }
+
+  DPO_HD bool likely(const RowMoments& row) const { return are_distant(row.kl() / 4); }
+  DPO_HD bool holds(double sum) const { return are_distant(sum); }
+};
+
+/// GeneralizedJensenShannon likewise.
+struct DistantGeneralizedJensenShannon {
+  static constexpr bool may_be_infinite = false;
+  static constexpr Moment moment = Moment::x_differences;
+  double beta;
+
+  template <class E, class V>
+  DPO_HD_INLINE WeightedTerms<V> distant_at(const LogRatio<V>& r) const {
+    using T = typename E::Scalar;
+    const DistantPoint<V> point = distant_point<E>(r);
+    const auto above = r.t >= 0;
+    const V of_p = V{} + static_cast<T>(beta), of_q = V{} + static_cast<T>(1 - beta);
+    const V of_big = above ? of_p : of_q, of_small = above ? of_q : of_p;
+    const V log_big = -E::log1p(of_small * (point.e - T(1))), log_small = log_big - point.distance;
+    return {point.p,
+            {point.big * (of_small * point.e * log_small + of_big * log_big), of_p * point.p * (above ? log_big : log_small)}};
+  }
+
+  DPO_HD bool likely(const RowMoments& row) const { return are_distant(beta * (1 - beta) * row.kl()); }
+  DPO_HD bool holds(double sum) const { return are_distant(2 * sum); }
+};
+
 /// Jensen–Shannon divergence, ½ KL(p‖m) + ½ KL(q‖m) with m = (p + q)/2. The terms sum to 2D, and w = p·ln(p/m).
 /// For the larger of p and q, ln(big/m) = −ln(1 + x) with x = (small/big − 1)/2; ln(small/m) is less by |t|.
 template <bool kDisjoint>
@@ -202,6 +265,7 @@ struct JensenShannonOf : SumOfTerms {
   DPO_HD ValueAndSlope<double> value(double sum) const { return {0.5 * sum, 0.5}; }
   DPO_HD bool disjoint(double sum) const { return sum > next_to_disjoint * 2 * std::numbers::ln2; }
   DPO_HD JensenShannonOf<true> for_disjoint() const { return {}; }
+  DPO_HD DistantJensenShannon for_distant() const { return {}; }
 
  private:
   /// ln(p/m), or ln(p/2m).
@@ -259,6 +323,7 @@ class GeneralizedJensenShannonOf : public SumOfTerms {
     return value > -next_to_disjoint * (beta_ * std::log(beta_) + (1 - beta_) * std::log1p(-beta_));
   }
   DPO_HD GeneralizedJensenShannonOf<true> for_disjoint() const { return GeneralizedJensenShannonOf<true>(beta_); }
+  DPO_HD DistantGeneralizedJensenShannon for_distant() const { return {beta_}; }
 
  private:
   /// ln(p/m), or ln(βp/m).

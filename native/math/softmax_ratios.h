@@ -59,6 +59,8 @@ struct Normalizers {
 /// the rest of the difference would drown. Below it the plain difference is the more exact one.
 inline constexpr double far_apart = 4;
 
+DPO_HD inline bool are_far_apart(const Normalizers& sums) { return std::fabs(sums.x.max - sums.y.max) > far_apart; }
+
 /// From pairs of logits to points of two distributions. t does not come from lp − lq, but from x − y less L(x) − L(y): where p ≈
 /// q that keeps the digits.
 template <class T, class Map>
@@ -69,7 +71,7 @@ class SoftmaxRatios {
       : map_(map),
         x_sum_(sums.x.max / map.factor, sums.x.log_sum / map.factor),
         y_sum_(sums.y.max / map.factor, sums.y.log_sum / map.factor),
-        far_apart_(std::fabs(sums.x.max - sums.y.max) > far_apart),
+        far_apart_(are_far_apart(sums)),
         x_shift_(far_apart_ ? static_cast<T>(sums.x.max / map.factor) : T(0)),
         y_shift_(far_apart_ ? static_cast<T>(sums.y.max / map.factor) : T(0)),
         sum_difference_(((sums.x.max - sums.y.max) - (scaled_shift(x_shift_) - scaled_shift(y_shift_))) / map.factor,
@@ -101,6 +103,27 @@ class SoftmaxRatios {
   bool far_apart_;
   T x_shift_, y_shift_;
   Split<T> sum_difference_;
+};
+
+/// The same for distant rows whose maxima are not far apart and that no map caps: t is rounded once more, and lq comes from it.
+template <class T, class Map>
+class DistantRatios {
+ public:
+  DPO_HD DistantRatios(const Map& map, const Normalizers& sums)
+      : map_(map),
+        x_sum_(sums.x.max / map.factor, sums.x.log_sum / map.factor),
+        sum_difference_(static_cast<T>((sums.x.log_sum_exp() - sums.y.log_sum_exp()) / map.factor)) {}
+
+  template <class V>
+  DPO_HD_INLINE LogRatio<V> at(V x, V y) const {
+    const V lp = map_.scaled(less_split(Exact<V>{x, V{}}, x_sum_).value), t = map_.scaled((x - y) - sum_difference_);
+    return {lp, lp - t, t, V{}, V{}, V{}};
+  }
+
+ private:
+  Map map_;
+  Split<T> x_sum_;
+  T sum_difference_;
 };
 
 }  // namespace dpo::math

@@ -113,6 +113,49 @@ TEST(Divergences, HaveTheSameGradientForDisjointRows) {
   EXPECT_NEAR(JensenShannon{}.for_disjoint().at<E>(apart).weight / apart.p, -std::exp(-40.0), 1e-30);
 }
 
+/// The functor for distant rows, in single precision, has the same terms less `excess`·(p − q), and the same w less `shift`·p.
+template <class Functor>
+void expect_same_when_distant(const Functor& functor, double excess = 0, double shift = 0) {
+  for (const double t : {-40.0, -5.0, -1.3, -0.7, -0.2, 0.0, 0.2, 0.7, 1.3, 5.0, 40.0}) {
+    const Ratio<double> r = point(t);
+    const PointTerms<double> truth = functor.template at<E>(r);
+    const auto single = [](double x) { return static_cast<float>(x); };
+    const LogRatio<float> rounded{single(r.lp), single(r.lq), single(r.t), 0, 0, 0};
+    const auto [p, found] = functor.for_distant().template distant_at<ScalarElementary<float>>(rounded);
+    // The terms cancel where t is small; what is left has the error of p and q themselves, of which ln p is rounded.
+    const double error = 3e-7 * (1 + std::fabs(r.lp) + std::fabs(r.lq)) * (r.p + r.q + std::fabs(truth.term));
+    EXPECT_NEAR(p, r.p, error) << "t = " << t;
+    EXPECT_NEAR(found.term, truth.term + excess * r.difference, error) << "t = " << t;
+    EXPECT_NEAR(found.weight, truth.weight + shift * r.p, error + 3e-7 * std::fabs(truth.weight)) << "t = " << t;
+  }
+}
+
+TEST(Divergences, AreTheSameForDistantRows) {
+  expect_same_when_distant(JensenShannon{});
+  for (const double beta : {0.02, 0.3, 0.9}) expect_same_when_distant(GeneralizedJensenShannon{beta});
+  for (const double alpha : {1.5, 1.8, 2.0})
+    expect_same_when_distant(AffinityByP{{AffinityForm::linear, alpha, 1, 2}}, 1, alpha / (alpha - 1));
+  for (const double alpha : {-1.0, -0.5}) expect_same_when_distant(AffinityByQ{{AffinityForm::linear, alpha, 1, 2}}, -1, -1);
+}
+
+TEST(Divergences, TakeRowsForDistantOnlyWhereThatLeavesDigits) {
+  RowMoments row;
+  row.x = row.y = {0, 10};
+  row.blend = {0, 10};
+  EXPECT_FALSE(JensenShannon{}.for_distant().likely(row));
+  EXPECT_FALSE((AffinityByP{{AffinityForm::linear, 2, 1, 2}}.for_distant().likely(row)));
+  row.x_differences = 5;
+  row.blend.sum = 20;
+  EXPECT_TRUE(JensenShannon{}.for_distant().likely(row));
+  EXPECT_FALSE(GeneralizedJensenShannon{0.02}.for_distant().likely(row));
+  EXPECT_TRUE((AffinityByP{{AffinityForm::linear, 2, 1, 2}}.for_distant().likely(row)));
+  EXPECT_FALSE((AffinityByP{{AffinityForm::linear, 1.1, 1, 2}}.for_distant().likely(row)));
+  row.x_differences = std::nan("");
+  EXPECT_FALSE(JensenShannon{}.for_distant().likely(row));
+  EXPECT_FALSE(JensenShannon{}.for_distant().holds(1e-3));
+  EXPECT_TRUE(JensenShannon{}.for_distant().holds(0.1));
+}
+
 TEST(Divergences, GoOverIntoKlAsAlphaTendsTo1) {
   const Ratio<double> r = point(0.8);
   const double kl = KullbackLeibler{}.at<E>(r).term;
