@@ -139,8 +139,8 @@ Napi::Value export_dlpack(const Napi::CallbackInfo& info) {
   managed.tensor.byte_offset = static_cast<std::uint64_t>(info[1].As<Napi::Number>().DoubleValue());
   managed.manager_ctx = exported.get();
   managed.deleter = [](dlpack::ManagedTensor* of) { delete static_cast<Exported*>(of->manager_ctx); };
-  const auto external = Napi::External<dlpack::ManagedTensor>::New(
-      env, &managed, [](Napi::Env, dlpack::ManagedTensor* of) { of->deleter(of); });
+  const auto external =
+      Napi::External<dlpack::ManagedTensor>::New(env, &managed, [](Napi::Env, dlpack::ManagedTensor* of) { of->deleter(of); });
   if (!external.IsEmpty()) exported.release();  // the deleter takes it back
   return external;
 }

@@ -76,8 +76,14 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
  private:
   static constexpr bool kHasMoments = Divergence::moment != math::Moment::none;
   /// In double precision, and after a cap, what distant rows can do without would save little.
-  static constexpr bool kHasDistant =
-      sizeof(T) == 4 && !Map::caps && requires(const Divergence& divergence) { divergence.for_distant(); };
+  static constexpr bool kRounds = sizeof(T) == 4 && !Map::caps && !requires { requires Divergence::is_precise; };
+  static constexpr bool kHasDistant = kRounds && requires(const Divergence& divergence) { divergence.for_distant(); };
+
+  using DistantRatios = RowRatios<S, math::DistantRatios<T, Map>>;
+
+  DistantRatios distant_ratios(const S* x, const S* y, const Normalizers& sums) const {
+    return {x, y, math::DistantRatios<T, Map>(Base::map(), sums)};
+  }
 
   static constexpr math::Moment moment_of_first_pass() {
     if constexpr (kHasDistant) return decltype(std::declval<Divergence>().for_distant())::moment;
@@ -90,8 +96,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     if constexpr (kHasDistant) {
       const auto distant = divergence_.for_distant();
       if (distant.likely(found) && !math::are_far_apart(sums)) {
-        using Ratios = math::DistantRatios<T, Map>;
-        const PointSums<T> total = Base::sum(RowRatios<S, Ratios>(x, y, Ratios(Base::map(), sums)), distant, points);
+        const PointSums<T> total = Base::sum(distant_ratios(x, y, sums), distant, points);
         if (distant.holds(total.term)) return total;
       }
     }
@@ -110,15 +115,24 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     const RowOutcome result = Base::outcome(divergence_.value(found));
     if (result.state != RowState::finite) return result;
     const Normalizers sums(found);
-    const auto ratios = Base::ratios(x, y, sums);
-    const auto of_point = divergence_.template gradient<T>(found);
-    Base::write(
-        x, sums, gradient, [ratios, of_point](std::int64_t i, auto n) __attribute__((always_inline)) {
-          math::LogRatio<Vec<T>> r = ratios.at(i, n);
-          r.t = math::clamped_log_ratio<E>(r.t);
-          return PointGradient<T>{of_point.template at<E>(r), E::probability(r.lp)};
-        });
+    if constexpr (kRounds) {
+      if (!math::are_far_apart(sums)) {
+        write_gradient(distant_ratios(x, y, sums), x, found, gradient);
+        return result;
+      }
+    }
+    write_gradient(Base::ratios(x, y, sums), x, found, gradient);
     return result;
+  }
+
+  template <class Ratios>
+  void write_gradient(const Ratios& ratios, const S* x, const math::RowMoments& found, const RowGradient<S>& gradient) const {
+    const auto of_point = divergence_.template gradient<T>(found);
+    Base::write(x, Normalizers(found), gradient, [ratios, of_point](std::int64_t i, auto n) __attribute__((always_inline)) {
+      math::LogRatio<Vec<T>> r = ratios.at(i, n);
+      r.t = math::clamped_log_ratio<E>(r.t);
+      return PointGradient<T>{of_point.template at<E>(r), E::probability(r.lp)};
+    });
   }
 
   Divergence divergence_;

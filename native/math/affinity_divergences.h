@@ -83,21 +83,22 @@ struct AffinityDivergence {
   template <class T, bool kPrecise>
   struct Gradient {
     T alpha_less_1, affinity_high, affinity_low, scale;
-    /// softmax(αx + (1−α)y) − p = p·expm1((α−1)t − A). Where that exponential is large p may have underflowed, so it goes inside.
+    /// softmax(αx + (1−α)y) − p = p·e^((α−1)t − A) − p. Where that exponential is large p may have underflowed, so it goes
+    /// inside.
     template <class E, class V>
     DPO_HD_INLINE V at(const LogRatio<V>& r) const {
       const V v = alpha_less_1 * r.t, distance = v - affinity_high, log_ratio = distance - affinity_low;
       const auto apart = log_ratio > 0;
       const V p = E::probability(r.lp), exponent = r.lp + log_ratio;
-      const ExpParts<V> parts = E::exp_parts(apart ? exponent : log_ratio);
-      V power = parts.e;
+      const V e = E::probability(apart ? exponent : log_ratio);
+      V power = e;
       if constexpr (kPrecise) {
         // |v| > |A| and |lp| > log_ratio here, so these differences are what rounding took.
         const V rest = ((v - distance) - affinity_high) + ((distance - log_ratio) - affinity_low) +
                        (log_ratio - (exponent - r.lp)) + (alpha_less_1 * r.t_rest + r.lp_rest);
         power = power > 0 ? power + power * rest : V{};
       }
-      return scale * (apart ? power - p : p * parts.em1);
+      return scale * (apart ? power - p : p * e - p);
     }
   };
 };
