@@ -64,8 +64,9 @@ class DivergenceCall {
         std::fill_n(to, columns_, S{});
         return;
       }
-      const RowSums found = looks_first ? sums[row] : look_at(row, scratch);
-      set_gradient(row, found, upstreams_.gradient(row, to, streamed), scratch);
+      const RowGradient<S> wanted = upstreams_.gradient(row, to, streamed);
+      outcomes_[row] = looks_first ? gradient_after(sums[row], row, wanted, scratch)
+                                   : row_->whole_gradient(policy(row), reference(row), row, wanted, scratch);
       if (streamed) stream_fence();
     });
     if (status != DPO_OK) return status;
@@ -80,9 +81,9 @@ class DivergenceCall {
         sums.state == RowState::finite ? row_->value(policy(row), reference(row), row, sums, scratch) : RowOutcome{sums.state, 0};
   }
 
-  void set_gradient(std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient, T* scratch) {
-    outcomes_[row] = sums.state == RowState::finite ? row_->gradient(policy(row), reference(row), row, sums, gradient, scratch)
-                                                    : RowOutcome{sums.state, 0};
+  RowOutcome gradient_after(const RowSums& sums, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const {
+    return sums.state == RowState::finite ? row_->gradient(policy(row), reference(row), row, sums, gradient, scratch)
+                                          : RowOutcome{sums.state, 0};
   }
 
   /// Calls body(row, scratch) for every row. Fails because of the first row that does.

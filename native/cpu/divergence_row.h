@@ -54,6 +54,12 @@ class DivergenceRow {
   virtual RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
                               T* scratch) const = 0;
 
+  /// The first look and gradient() in one: what the first computes may stay in working memory for the second.
+  virtual RowOutcome whole_gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const {
+    const RowSums found = sums(x, y, scratch);
+    return found.state == RowState::finite ? this->gradient(x, y, row, found, gradient, scratch) : RowOutcome{found.state, 0};
+  }
+
   /// A row of finite logits whose differences x − y span at most this is sure to have a finite divergence and gradient.
   virtual double safe_range() const = 0;
 };

@@ -123,7 +123,7 @@ class LinearDivergence {
       const std::int64_t row = policy_.row(i);
       const RowGradient<T> gradient = upstreams_.gradient(row, logits, false);
       const T* reference = reference_logits_ + i * stride_;
-      outcomes_[row] = row_->gradient(logits, reference, row, row_->sums(logits, reference, scratch), gradient, scratch);
+      outcomes_[row] = row_->whole_gradient(logits, reference, row, gradient, scratch);
     });
     if (status != DPO_OK) return status;
     const auto already_made = [](Range, T*, T*) {};

@@ -19,6 +19,10 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
   PointDivergence(const Map& map, std::int64_t columns, const Divergence& divergence)
       : Base(map, columns), divergence_(divergence) {}
 
+  std::int64_t scratch_size() const override {
+    return Base::scratch_size() + bytes_of_blocks() / static_cast<std::int64_t>(sizeof(T));
+  }
+
   double safe_range() const override {
     if constexpr (requires { divergence_.explodes(); }) {
       if (divergence_.explodes()) return std::log(math::surely_fits) / std::max(1.0, divergence_.k());
@@ -36,16 +40,34 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
   RowOutcome gradient(const S* x, const S* y, std::int64_t row, const RowSums& sums, const RowGradient<S>& gradient,
                       T* scratch) const override {
     if constexpr (kHasMoments) {
-      if (gradient.upstream != 0 && exact(sums.moments)) return one_pass_gradient(x, y, sums.moments, gradient);
+      if (gradient.upstream != 0 && exact(sums.moments)) {
+        // Once more, for the same digits whether or not somebody has looked first.
+        if constexpr (kLeavesExps) {
+          return whole_gradient(x, y, row, gradient, scratch);
+        } else {
+          return one_pass_gradient(x, y, sums.moments, gradient);
+        }
+      }
     }
     return Base::gradient(x, y, row, sums, gradient, scratch);
   }
 
+  RowOutcome whole_gradient(const S* x, const S* y, std::int64_t row, const RowGradient<S>& gradient, T* scratch) const override {
+    if constexpr (kLeavesExps) {
+      if (divergence_.passes == 1 && gradient.upstream != 0) {
+        const BlocksOfRow blocks = blocks_in(scratch);
+        const RowSums found = Base::checked(row_moments<kMoment>(x, y, Base::columns(), Base::map(), alpha(), blocks.left));
+        if (found.state != RowState::finite) return {found.state, 0};
+        return exact(found.moments) ? gradient_of_left(x, found.moments, gradient, blocks)
+                                    : Base::gradient(x, y, row, found, gradient, scratch);
+      }
+    }
+    return Base::whole_gradient(x, y, row, gradient, scratch);
+  }
+
  protected:
   math::RowMoments moments(const S* x, const S* y) const override {
-    double alpha = 0;
-    if constexpr (Divergence::moment == math::Moment::blend) alpha = divergence_.alpha;
-    return row_moments<kMoment>(x, y, Base::columns(), Base::map(), alpha);
+    return row_moments<kMoment>(x, y, Base::columns(), Base::map(), alpha());
   }
 
   bool surely_finite(const math::RowMoments& found) const override {
@@ -104,6 +126,47 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     const PointSums<T> total = Base::sum(ratios, divergence_, points);
     const bool refined = total.term != 0 && std::fabs(total.term) < Divergence::refined_below;
     return refined ? Base::sum(Base::refined_ratios(x, y, sums), divergence_, points) : total;
+  }
+
+  double alpha() const {
+    if constexpr (Divergence::moment == math::Moment::blend) return divergence_.alpha;
+    return 0;
+  }
+
+  static constexpr bool kLeavesExps = requires(const Divergence& divergence, const math::RowMoments& row) {
+    divergence.template exp_weights<T>(row, math::BlockMaxima{});
+  };
+
+  /// What whole_gradient() keeps of a row in working memory, block by block.
+  struct BlocksOfRow {
+    LeftExps<T> left;
+    math::ExpWeights<T>* weights;
+  };
+
+  std::int64_t block_count() const { return (Base::columns() + kPairBlock - 1) / kPairBlock; }
+
+  std::int64_t bytes_of_blocks() const {
+    if constexpr (!kLeavesExps) return 0;
+    return block_count() * static_cast<std::int64_t>(sizeof(math::BlockMaxima) + sizeof(math::ExpWeights<T>));
+  }
+
+  BlocksOfRow blocks_in(T* scratch) const {
+    auto* maxima = reinterpret_cast<math::BlockMaxima*>(scratch + Base::scratch_size());
+    return {{scratch, scratch + Base::points_size(), maxima}, reinterpret_cast<math::ExpWeights<T>*>(maxima + block_count())};
+  }
+
+  RowOutcome gradient_of_left(const S* x, const math::RowMoments& found, const RowGradient<S>& gradient,
+                              const BlocksOfRow& blocks) const {
+    const RowOutcome result = Base::outcome(divergence_.value(found));
+    if (result.state != RowState::finite) return result;
+    for (std::int64_t block = 0; block < block_count(); ++block)
+      blocks.weights[block] = divergence_.template exp_weights<T>(found, blocks.left.maxima[block]);
+    Base::write(x, Normalizers(found), gradient, [blocks](std::int64_t i, auto n) __attribute__((always_inline)) {
+      const math::ExpWeights<T>& weights = blocks.weights[i / kPairBlock];
+      const Vec<T> e = load_lanes(blocks.left.x + i, n), blend = load_lanes(blocks.left.blend + i, n);
+      return PointGradient<T>{weights.of_x * e + weights.of_blend * blend, weights.probability * e};
+    });
+    return result;
   }
 
   /// Whether the moments are all that the divergence wants, and have digits enough.

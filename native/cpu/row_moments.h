@@ -12,15 +12,28 @@ namespace dpo::cpu {
 /// Pairs of logits that stay in the first-level cache between max and sum, along with those that are read ahead.
 inline constexpr std::int64_t kPairBlock = kSoftmaxBlock / 2;
 
-/// Moments of at most kPairBlock pairs of logits.
-template <math::Moment moment, class S, class Map>
-math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
+/// Where the first pass leaves its exponentials for the gradient, as math::ExpWeights wants them: those of a row, in whole
+/// vectors, and the maxima of its blocks.
+template <class T>
+struct LeftExps {
+  T* x;
+  T* blend;
+  math::BlockMaxima* maxima;
+};
+
+struct NothingLeft {};
+
+/// Moments of at most kPairBlock pairs of logits, which begin at element `begin` of what is left.
+template <math::Moment moment, class S, class Map, class Left>
+math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const Map& map, double alpha, const Left& left,
+                               std::int64_t begin) {
   using T = compute_t<S>;
   using Block = CappedBlock<S, Map>;
   using enum math::Moment;
   constexpr bool blends = moment == blend;
   constexpr bool of_x = moment == x_differences || moment == both_differences;
   constexpr bool of_y = moment == y_differences || moment == both_differences;
+  constexpr bool leaves = !std::is_same_v<Left, NothingLeft>;
   constexpr int kWays = Block::kWays;
   const Block xs(x, count, map), ys(y, count, map);
   const T a = static_cast<T>(alpha), b = static_cast<T>(1 - alpha);
@@ -61,7 +74,14 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
     const Vec<T> ex = exp_no_overflow(dx), ey = exp_no_overflow(dy);
     x_sum[way] += ex;
     y_sum[way] += ey;
-    if constexpr (blends) first[way] += exp_no_overflow(blend_of(dx, dy) - blend_shift);
+    if constexpr (blends) {
+      const Vec<T> blend = exp_no_overflow(blend_of(dx, dy) - blend_shift);
+      first[way] += blend;
+      if constexpr (leaves) {
+        store(left.x + begin + i, ex);
+        store(left.blend + begin + i, blend);
+      }
+    }
     if constexpr (of_x) first[way] += ex * (dx - dy);
     if constexpr (of_y) second[way] += ey * (dx - dy);
   });
@@ -80,15 +100,16 @@ math::RowMoments moments_block(const S* x, const S* y, std::int64_t count, const
   }
   if constexpr (of_x) result.x_differences = total(first) + apart * result.x.sum;
   if constexpr (of_y) result.y_differences = total(second) + apart * result.y.sum;
+  if constexpr (leaves) left.maxima[begin / kPairBlock] = {result.x.max, result.blend.max};
   return result;
 }
 
 /// Moments of whole rows. Not finite, or without digits, for rows that one pass cannot do.
-template <math::Moment moment, class S, class Map>
-math::RowMoments row_moments(const S* x, const S* y, std::int64_t count, const Map& map, double alpha) {
+template <math::Moment moment, class S, class Map, class Left = NothingLeft>
+math::RowMoments row_moments(const S* x, const S* y, std::int64_t count, const Map& map, double alpha, const Left& left = {}) {
   math::RowMoments total;
   for (std::int64_t begin = 0; begin < count; begin += kPairBlock) {
-    total.merge(moments_block<moment>(x + begin, y + begin, std::min(kPairBlock, count - begin), map, alpha));
+    total.merge(moments_block<moment>(x + begin, y + begin, std::min(kPairBlock, count - begin), map, alpha, left, begin));
   }
   return total;
 }

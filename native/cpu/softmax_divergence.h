@@ -93,8 +93,9 @@ class SoftmaxDivergence : public DivergenceRow<S> {
   std::int64_t scratch_size() const override { return 2 * points_size(); }
   double safe_range() const override { return math::surely_fits; }
 
-  RowSums sums(const S* x, const S* y, T*) const override {
-    const math::RowMoments found = moments(x, y);
+  RowSums sums(const S* x, const S* y, T*) const override { return checked(moments(x, y)); }
+
+  RowSums checked(const math::RowMoments& found) const {
     const Normalizers normalizers(found);
     if (!std::isfinite(normalizers.x.log_sum_exp())) return {found, RowState::bad_policy, false};
     if (!std::isfinite(normalizers.y.log_sum_exp())) return {found, RowState::bad_reference, false};
@@ -235,17 +236,21 @@ class SoftmaxDivergence : public DivergenceRow<S> {
     const T upstream = static_cast<T>(gradient.upstream), target_upstream = static_cast<T>(gradient.target_upstream);
     Vec<T> block_sum = {};
     double sum = 0;
-    write_row<kind>(
-        gradient.to, columns_, [&](std::int64_t i, auto n) __attribute__((always_inline)) {
-          const PointGradient<T> point = point_at(i, n);
-          block_sum += point.gradient;
-          if (i / lanes<T> % kTermsPerLane == 0) {
-            sum += static_cast<double>(horizontal_sum(block_sum));
-            block_sum = Vec<T>{};
-          }
-          const Vec<T> slope = map.slope(map.capped(load_lanes(x + i, n)));
-          return (upstream * point.gradient - target_upstream * point.p) * slope;
-        });
+    const auto gradient_at = [&](std::int64_t i, auto n) __attribute__((always_inline)) {
+      const PointGradient<T> point = point_at(i, n);
+      block_sum += point.gradient;
+      if (i / lanes<T> % kTermsPerLane == 0) {
+        sum += static_cast<double>(horizontal_sum(block_sum));
+        block_sum = Vec<T>{};
+      }
+      const Vec<T> slope = map.slope(map.capped(load_lanes(x + i, n)));
+      return (upstream * point.gradient - target_upstream * point.p) * slope;
+    };
+    // No vector may reach over the end of a block of the first pass.
+    for (std::int64_t begin = 0; begin < columns_; begin += kPairBlock) {
+      write_row<kind>(gradient.to + begin, std::min(kPairBlock, columns_ - begin),
+                      [&](std::int64_t i, auto n) __attribute__((always_inline)) { return gradient_at(begin + i, n); });
+    }
     return sum + static_cast<double>(horizontal_sum(block_sum));
   }
 

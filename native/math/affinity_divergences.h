@@ -80,7 +80,7 @@ struct AffinityDivergence {
     return form == AffinityForm::linear ? linear : linear / (2 * value(row));
   }
 
-  template <class T, bool kPrecise>
+  template <class T>
   struct Gradient {
     T alpha_less_1, affinity_high, affinity_low, scale;
     /// softmax(αx + (1−α)y) − p = p·e^((α−1)t − A) − p. Where that exponential is large p may have underflowed, so it goes
@@ -91,13 +91,10 @@ struct AffinityDivergence {
       const auto apart = log_ratio > 0;
       const V p = E::probability(r.lp), exponent = r.lp + log_ratio;
       const V e = E::probability(apart ? exponent : log_ratio);
-      V power = e;
-      if constexpr (kPrecise) {
-        // |v| > |A| and |lp| > log_ratio here, so these differences are what rounding took.
-        const V rest = ((v - distance) - affinity_high) + ((distance - log_ratio) - affinity_low) +
-                       (log_ratio - (exponent - r.lp)) + (alpha_less_1 * r.t_rest + r.lp_rest);
-        power = power > 0 ? power + power * rest : V{};
-      }
+      // Where they are apart |v| > |A| and |lp| > log_ratio, so these differences are what rounding took.
+      const V rest = ((v - distance) - affinity_high) + ((distance - log_ratio) - affinity_low) +
+                     (log_ratio - (exponent - r.lp)) + (alpha_less_1 * r.t_rest + r.lp_rest);
+      const V power = e > 0 ? e + e * rest : V{};
       return scale * (apart ? power - p : p * e - p);
     }
   };
@@ -175,8 +172,20 @@ struct AffinityOf : AffinityDivergence {
     }
   }
 
+  /// α·dD/dA·(softmax(αx + (1−α)y) − p) from the exponentials of the first pass: their rounding shows in high powers only.
   template <class T>
-  DPO_HD Gradient<T, kPrecise> gradient(const RowMoments& row) const {
+  ExpWeights<T> exp_weights(const RowMoments& row, const BlockMaxima& block) const
+    requires(!kPrecise)
+  {
+    const double p = row.x.share(block.x), scale = alpha * log_slope(row);
+    const double blend = scale == 0 ? 0 : scale * row.blend.share(block.blend);  // 0: without overlap
+    return {static_cast<T>(-scale * p), static_cast<T>(blend), static_cast<T>(p)};
+  }
+
+  template <class T>
+  DPO_HD Gradient<T> gradient(const RowMoments& row) const
+    requires kPrecise
+  {
     const double found = row.log_affinity(alpha);
     const double affinity = std::isfinite(found) ? found : 0;  // without overlap the scale is 0
     const auto high = static_cast<T>(affinity);

@@ -182,6 +182,17 @@ struct RowMoments {
   }
 };
 
+/// The maxima of one block of a row, by which the first pass takes its exponentials.
+struct BlockMaxima {
+  double x, blend;
+};
+
+/// From those exponentials, in one block: dD/dx = of_blend·e^(blend − max) + of_x·e^(x − max), and p = probability·e^(x − max).
+template <class T>
+struct ExpWeights {
+  T of_x, of_blend, probability;
+};
+
 /// What a divergence of two rows has come to.
 enum class RowState {
   finite,

@@ -29,6 +29,9 @@ struct LogSumExp {
   }
 
   DPO_HD T value() const { return max + std::log(sum); }
+
+  /// e^x as a part of the sum.
+  DPO_HD T share(T x) const { return std::exp((x - max) - std::log(sum)); }
 };
 
 }  // namespace dpo::math
