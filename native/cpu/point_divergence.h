@@ -97,9 +97,9 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
 
  private:
   static constexpr bool kHasMoments = Divergence::moment != math::Moment::none;
-  /// In double precision, and after a cap, what distant rows can do without would save little.
-  static constexpr bool kRounds = sizeof(T) == 4 && !Map::caps && !requires { requires Divergence::is_precise; };
-  static constexpr bool kHasDistant = kRounds && requires(const Divergence& divergence) { divergence.for_distant(); };
+  /// Whether DistantRatios will do for distant rows. In double precision, and after a cap, they would save little.
+  static constexpr bool kHasDistantRatios = sizeof(T) == 4 && !Map::caps && !requires { requires Divergence::is_precise; };
+  static constexpr bool kHasDistant = kHasDistantRatios && requires(const Divergence& divergence) { divergence.for_distant(); };
 
   using DistantRatios = RowRatios<S, math::DistantRatios<T, Map>>;
 
@@ -178,7 +178,7 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     const RowOutcome result = Base::outcome(divergence_.value(found));
     if (result.state != RowState::finite) return result;
     const Normalizers sums(found);
-    if constexpr (kRounds) {
+    if constexpr (kHasDistantRatios) {
       if (!math::are_far_apart(sums)) {
         write_gradient(distant_ratios(x, y, sums), x, found, gradient);
         return result;

@@ -105,7 +105,8 @@ class SoftmaxRatios {
   Split<T> sum_difference_;
 };
 
-/// The same for distant rows whose maxima are not far apart and that no map caps: t is rounded once more, and lq comes from it.
+/// The same for distant rows whose maxima are not far apart and that no map caps: t is rounded once more, and lq comes from it,
+/// so that it is NaN where the policy has no mass.
 template <class T, class Map>
 class DistantRatios {
  public:
