@@ -210,7 +210,7 @@ enum class Moment { none, x_differences, y_differences, both_differences, blend 
 inline constexpr double near_identical = 1.0 / 32;
 
 /// Whether rows with this js are so far from identical that 1e-7 of p and q does not show in their divergence.
-DPO_HD inline bool are_distant(double js) { return js > near_identical; }
+DPO_HD inline bool are_distant(double js) { return js > near_identical / 2; }
 
 /// A value below this has a gradient that single precision can hold.
 inline constexpr double surely_fits = 1e30;

@@ -221,8 +221,9 @@ struct DistantJensenShannon {
     return {point.p, {point.big * (point.e * log_small + log_big), point.p * (r.t >= 0 ? log_big : log_small)}};
   }
 
-  DPO_HD bool likely(const RowMoments& row) const { return are_distant(row.kl() / 4); }
-  DPO_HD bool holds(double sum) const { return are_distant(sum); }
+  /// By half of the js that kl stands for where the rows are near, lest the pass be in vain.
+  DPO_HD bool likely(const RowMoments& row) const { return are_distant(0.5 * (row.kl() / 4)); }
+  DPO_HD bool holds(double sum) const { return are_distant(0.5 * sum); }
 };
 
 /// GeneralizedJensenShannon likewise.
@@ -243,8 +244,8 @@ struct DistantGeneralizedJensenShannon {
             {point.big * (of_small * point.e * log_small + of_big * log_big), of_p * point.p * (above ? log_big : log_small)}};
   }
 
-  DPO_HD bool likely(const RowMoments& row) const { return are_distant(beta * (1 - beta) * row.kl()); }
-  DPO_HD bool holds(double sum) const { return are_distant(2 * sum); }
+  DPO_HD bool likely(const RowMoments& row) const { return are_distant(0.5 * beta * (1 - beta) * row.kl()); }
+  DPO_HD bool holds(double sum) const { return are_distant(sum); }
 };
 
 /// Jensen–Shannon divergence, ½ KL(p‖m) + ½ KL(q‖m) with m = (p + q)/2. The terms sum to 2D, and w = p·ln(p/m).
