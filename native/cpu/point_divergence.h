@@ -133,9 +133,8 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
     return 0;
   }
 
-  static constexpr bool kLeavesExps = requires(const Divergence& divergence, const math::RowMoments& row) {
-    divergence.template exp_weights<T>(row, math::BlockMaxima{});
-  };
+  static constexpr bool kLeavesExps =
+      requires(const Divergence& divergence, const math::RowMoments& row) { divergence.gradient_of_exps(row); };
 
   /// What whole_gradient() keeps of a row in working memory, block by block.
   struct BlocksOfRow {
@@ -159,8 +158,9 @@ class PointDivergence final : public SoftmaxDivergence<S, Map> {
                               const BlocksOfRow& blocks) const {
     const RowOutcome result = Base::outcome(divergence_.value(found));
     if (result.state != RowState::finite) return result;
+    const auto of_exps = divergence_.gradient_of_exps(found);
     for (std::int64_t block = 0; block < block_count(); ++block)
-      blocks.weights[block] = divergence_.template exp_weights<T>(found, blocks.left.maxima[block]);
+      blocks.weights[block] = of_exps.template of_block<T>(blocks.left.maxima[block]);
     Base::write(x, Normalizers(found), gradient, [blocks](std::int64_t i, auto n) __attribute__((always_inline)) {
       const math::ExpWeights<T>& weights = blocks.weights[i / kPairBlock];
       const Vec<T> e = load_lanes(blocks.left.x + i, n), blend = load_lanes(blocks.left.blend + i, n);

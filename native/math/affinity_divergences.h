@@ -100,6 +100,19 @@ struct AffinityDivergence {
   };
 };
 
+/// scale·(softmax(αx + (1−α)y) − p), block by block.
+struct GradientOfExps {
+  double scale;
+  Normalizer x, blend;
+
+  template <class T>
+  ExpWeights<T> of_block(const BlockMaxima& block) const {
+    const double p = std::exp(x.log_prob(block.x));
+    const double of_blend = scale == 0 ? 0 : scale * std::exp(blend.log_prob(block.blend));  // 0: without overlap
+    return {static_cast<T>(-scale * p), static_cast<T>(of_blend), static_cast<T>(p)};
+  }
+};
+
 template <class V>
 struct PowerTerms {
   V power, term;  // base·expm1(kt)/k, and what is left of it without its linear part, base − other
@@ -172,14 +185,11 @@ struct AffinityOf : AffinityDivergence {
     }
   }
 
-  /// α·dD/dA·(softmax(αx + (1−α)y) − p) from the exponentials of the first pass: their rounding shows in high powers only.
-  template <class T>
-  ExpWeights<T> exp_weights(const RowMoments& row, const BlockMaxima& block) const
+  /// The gradient from the exponentials of the first pass: their rounding shows in high powers only.
+  GradientOfExps gradient_of_exps(const RowMoments& row) const
     requires(!kPrecise)
   {
-    const double p = row.x.share(block.x), scale = alpha * log_slope(row);
-    const double blend = scale == 0 ? 0 : scale * row.blend.share(block.blend);  // 0: without overlap
-    return {static_cast<T>(-scale * p), static_cast<T>(blend), static_cast<T>(p)};
+    return {alpha * log_slope(row), Normalizer(row.x), Normalizer(row.blend)};
   }
 
   template <class T>

@@ -29,9 +29,16 @@ struct LogSumExp {
   }
 
   DPO_HD T value() const { return max + std::log(sum); }
+};
 
-  /// e^x as a part of the sum.
-  DPO_HD T share(T x) const { return std::exp((x - max) - std::log(sum)); }
+/// max z' of a row and ln Σ e^(z' − max): apart, since the sum of a large maximum and a small logarithm is neither.
+struct Normalizer {
+  double max, log_sum;
+
+  DPO_HD explicit Normalizer(const LogSumExp<double>& sums) : max(sums.max), log_sum(std::log(sums.sum)) {}
+  DPO_HD double log_sum_exp() const { return max + log_sum; }
+  /// ln softmax(z')ᵢ.
+  DPO_HD double log_prob(double mapped) const { return (mapped - max) - log_sum; }
 };
 
 }  // namespace dpo::math

@@ -38,16 +38,6 @@ DPO_HD_INLINE Exact<V> less_split(const Exact<V>& a, const Split<T>& split) {
   return {value, ((first.value - value) - split.low) + (a.rest + first.rest)};
 }
 
-/// max z' of a row and ln Σ e^(z' − max): apart, since the sum of a large maximum and a small logarithm is neither.
-struct Normalizer {
-  double max, log_sum;
-
-  DPO_HD explicit Normalizer(const LogSumExp<double>& sums) : max(sums.max), log_sum(std::log(sums.sum)) {}
-  DPO_HD double log_sum_exp() const { return max + log_sum; }
-  /// ln softmax(z')ᵢ.
-  DPO_HD double log_prob(double mapped) const { return (mapped - max) - log_sum; }
-};
-
 /// Those of the policy's row x and the reference's row y.
 struct Normalizers {
   Normalizer x, y;
